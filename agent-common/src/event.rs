@@ -1,0 +1,103 @@
+//! Events in the ring buffer. Every event starts with an [`EventHeader`]; data follows the fixed
+//! part of a [`SegmentEvent`].
+
+use crate::flow::FlowKey;
+
+/// [`EventHeader::kind`]: a piece of TCP payload, see [`SegmentEvent`].
+pub const KIND_SEGMENT: u32 = 1;
+/// [`EventHeader::kind`]: a TLS library finished a handshake, see [`LibraryEvent`].
+pub const KIND_LIBRARY: u32 = 2;
+/// [`EventHeader::kind`]: a process replaced its image, see [`ExecEvent`].
+pub const KIND_EXEC: u32 = 3;
+
+/// [`SegmentEvent::direction`]: received by the observed socket.
+pub const INGRESS: u8 = 0;
+/// [`SegmentEvent::direction`]: sent by the observed socket.
+pub const EGRESS: u8 = 1;
+
+/// [`SegmentEvent::flags`]: first bytes of a stream, and they look like TLS or a PROXY header.
+/// `sequence` is the start of this direction, `acknowledgment` the start of the other.
+pub const SEGMENT_HELLO: u8 = 1 << 0;
+/// [`SegmentEvent::flags`]: arrived out of order before any byte of the stream's start; the flow
+/// is not known to be TLS yet. Hold it, bounded, until a `SEGMENT_HELLO` comes or time passes.
+pub const SEGMENT_EARLY: u8 = 1 << 1;
+/// [`SegmentEvent::flags`]: TCP FIN.
+pub const SEGMENT_FIN: u8 = 1 << 2;
+/// [`SegmentEvent::flags`]: TCP RST.
+pub const SEGMENT_RST: u8 = 1 << 3;
+/// [`SegmentEvent::flags`]: the kernel forgets this flow now (capture limit or turn limit
+/// reached); no further segment of it will come.
+pub const SEGMENT_LAST: u8 = 1 << 4;
+
+/// The start of every event.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct EventHeader {
+    /// One of `KIND_…`.
+    pub kind: u32,
+    /// Bytes of this event that carry meaning, header included. The ring-buffer record may be longer.
+    pub size: u32,
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub time_ns: u64,
+}
+
+/// A piece of one TCP segment of a flow that is in its handshake; `captured` bytes follow.
+///
+/// A segment longer than one event's room comes as several events with rising `sequence`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct SegmentEvent {
+    pub header: EventHeader,
+    pub key: FlowKey,
+    /// CLOCK_MONOTONIC time at which TCP was established, nanoseconds; 0 where not known. Only on
+    /// `SEGMENT_HELLO`.
+    pub established_ns: u64,
+    /// `bpf_get_current_pid_tgid()` of the sending thread; 0 on ingress or where not known.
+    pub pid_tgid: u64,
+    /// `SSL*` that the sending thread is handshaking with; 0 on ingress or where not known.
+    pub ssl: u64,
+    /// TCP sequence number of the first captured byte.
+    pub sequence: u32,
+    /// TCP acknowledgment number of the segment.
+    pub acknowledgment: u32,
+    /// Payload bytes this event stands for; those beyond `captured` were not copied and must be
+    /// treated as a hole of known length.
+    pub payload: u32,
+    /// Bytes that follow.
+    pub captured: u32,
+    /// Smoothed round-trip time of the observed socket, microseconds; 0 where not known.
+    pub srtt_us: u32,
+    /// `INGRESS` or `EGRESS`.
+    pub direction: u8,
+    /// `SEGMENT_…` bits.
+    pub flags: u8,
+    /// Zero.
+    pub padding: u16,
+}
+
+const _: () = assert!(size_of::<EventHeader>() == 16);
+const _: () = assert!(size_of::<SegmentEvent>() == 112);
+
+/// `SSL_do_handshake` returned 1 in a watched process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LibraryEvent {
+    pub header: EventHeader,
+    pub pid_tgid: u64,
+    /// The `SSL*`, an opaque name of the connection inside the process; reused over time.
+    pub ssl: u64,
+}
+
+const _: () = assert!(size_of::<LibraryEvent>() == 32);
+
+/// `sched_process_exec` fired.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct ExecEvent {
+    pub header: EventHeader,
+    pub pid: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<ExecEvent>() == 24);

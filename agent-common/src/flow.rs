@@ -1,0 +1,41 @@
+//! The identity of one end of one TCP connection.
+
+/// One end of a connection, as the observed socket sees it.
+///
+/// On loopback both ends live on this host: the same packet then belongs to two keys, which
+/// mirror each other, because both roles are true. IPv4 addresses are IPv4-mapped (RFC 4291,
+/// 2.5.5.2), so that an IPv4 packet of a dual-stack IPv6 socket has one key only.
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct FlowKey {
+    /// Cookie of the network namespace; 0 where the kernel cannot tell it (before 6.15).
+    pub netns: u64,
+    /// Address of the observed socket, network byte order.
+    pub local_address: [u8; 16],
+    /// Address of its peer, network byte order.
+    pub remote_address: [u8; 16],
+    /// Port of the observed socket, host byte order.
+    pub local_port: u16,
+    /// Port of its peer, host byte order.
+    pub remote_port: u16,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 48);
+
+/// What the kernel keeps of a connection while it is in its handshake.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct FlowState {
+    /// Sequence number of the first payload byte, by direction (`event::INGRESS`, `event::EGRESS`).
+    pub start: [u32; 2],
+    /// How often the direction of data has changed so far; the first ClientHello is turn 1.
+    pub turn: u16,
+    /// Direction of the last segment with data.
+    pub last_direction: u8,
+    /// Zero.
+    pub padding: u8,
+}
+
+const _: () = assert!(size_of::<FlowState>() == 12);

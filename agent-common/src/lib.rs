@@ -1,0 +1,13 @@
+//! Types that cross from the kernel half to user space. No logic lives here.
+//!
+//! ABI rules: `repr(C)`, fixed-width integers only, explicit zeroed padding, a size assertion for
+//! every struct. An event kind is never reused for another meaning.
+#![no_std]
+
+pub mod config;
+pub mod event;
+pub mod flow;
+pub mod limits;
+pub mod stats;
+#[cfg(feature = "user")]
+mod user;

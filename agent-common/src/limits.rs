@@ -1,0 +1,34 @@
+//! Sizes that bound what the kernel half copies and keeps, each with its arithmetic.
+
+/// Bytes of payload copied from each direction of a flow. A ClientHello with a post-quantum share
+/// (1.2 KiB) and a large ticket (2 KiB), twice (HelloRetryRequest), or a client certificate chain
+/// fit; longer streams end with `SEGMENT_LAST`.
+pub const CAPTURE_BYTES: u32 = 16 * 1024;
+
+/// A socket that received, or had acknowledged, more than this is past any handshake; its packets
+/// leave the filter at once.
+pub const HANDSHAKE_BYTES: u64 = 64 * 1024;
+
+/// Changes of direction after which the kernel forgets a flow. TLS 1.2 needs 6 up to its first
+/// response byte, TLS 1.3 with HelloRetryRequest 6.
+pub const MAX_TURNS: u16 = 8;
+
+/// Copied from a segment that starts with an encrypted record late in the handshake: enough for
+/// the headers of two session tickets and the first response record.
+pub const LATE_SNAP_BYTES: u32 = 512;
+
+/// Largest piece in one event.
+pub const PIECE_BYTES: usize = 4096;
+
+/// Flows in their handshake at the same time; the least recently used one is forgotten first.
+pub const MAX_FLOWS: u32 = 32 * 1024;
+
+/// Connections whose time of establishment is kept until their first byte.
+pub const MAX_ESTABLISHED: u32 = 32 * 1024;
+
+/// Threads inside a handshake call at the same time.
+pub const MAX_TASKS: u32 = 16 * 1024;
+
+/// Default size of the ring buffer: 8 MiB hold a quarter of a second at 3,000 handshakes a second
+/// of 10 KiB each.
+pub const RING_BYTES: u32 = 8 * 1024 * 1024;

@@ -1,0 +1,198 @@
+//! The handshake record: what is known of one TLS handshake, in the words of the contract.
+//!
+//! It holds values only. How it is written (JSON, text, labels) is the exporters' business.
+
+use std::net::{IpAddr, SocketAddr};
+
+/// Which end of the connection the observed process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Role {
+    Server,
+    Client,
+    /// Neither: a capture file.
+    Observer,
+}
+
+/// Transport under TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Transport {
+    Tcp,
+    Quic,
+}
+
+/// `resumption.offered`, `resumption.method`: a way to resume.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Method {
+    None,
+    SessionId,
+    Ticket,
+    Psk,
+}
+
+/// How a handshake ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Outcome {
+    Full,
+    Resumed,
+    Failed,
+}
+
+/// Why a handshake did not complete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Failure {
+    /// An alert, see [`Handshake::alert`].
+    Alert,
+    /// TCP RST before the handshake was done.
+    Reset,
+    /// TCP FIN before the handshake was done.
+    Closed,
+    /// Nothing more came.
+    Timeout,
+    /// Bytes that are no TLS after the ClientHello, or that break the protocol.
+    Malformed,
+}
+
+/// `resumption.reject_reason`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RejectReason {
+    KeyUnknown,
+    TicketCorrupt,
+    Expired,
+    ParametersChanged,
+    CacheMiss,
+    NotSupported,
+    Unknown,
+}
+
+/// Where a figure or verdict comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// Seen inside the TLS library.
+    Library,
+    /// Inferred from clear-text bytes.
+    Wire,
+}
+
+/// An alert that was visible in clear text, or inferred from the size of an encrypted record
+/// (then `description` is `None`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Alert {
+    /// AlertLevel (RFC 8446, 6): 1 warning, 2 fatal; `None` when encrypted.
+    pub level: Option<u8>,
+    /// AlertDescription (RFC 8446, 6.2); `None` when encrypted.
+    pub description: Option<u8>,
+    /// True when the observed process sent it.
+    pub sent: bool,
+}
+
+/// `SSL`-level version as a wire code point: 0x0300 … 0x0304.
+pub type Version = u16;
+
+/// The process that serves (or opens) the connection.
+#[derive(Clone, Debug, PartialEq, Eq, Default)]
+pub struct Process {
+    pub pid: u32,
+    /// Base name of the executable.
+    pub executable: Option<String>,
+    /// systemd unit without `.service`, else the executable's base name.
+    pub service: Option<String>,
+    pub container_id: Option<String>,
+}
+
+/// What the process table of user space may add; the core passes the number through.
+pub type ProcessId = u32;
+
+/// Everything known of one handshake. `None` is "not known", never "no".
+#[derive(Clone, Debug, PartialEq)]
+pub struct Handshake {
+    /// CLOCK_MONOTONIC (or capture) time of the first byte of the ClientHello, nanoseconds.
+    pub client_hello_ns: u64,
+    pub role: Role,
+    pub transport: Transport,
+    /// The announced client behind PROXY protocol, else the peer.
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    /// The TCP peer where `client` was announced by PROXY protocol.
+    pub peer: Option<SocketAddr>,
+    /// Cookie of the network namespace; 0 where not known.
+    pub netns: u64,
+    /// Process id (tgid) of the observed end.
+    pub pid: Option<ProcessId>,
+
+    pub established: bool,
+    pub failure: Option<Failure>,
+    pub resumed: bool,
+    /// Selected version; `None` where no ServerHello came.
+    pub version: Option<Version>,
+    /// Selected cipher suite (IANA code point).
+    pub cipher: Option<u16>,
+    /// Selected named group (IANA code point), where visible.
+    pub group: Option<u16>,
+    /// Selected ALPN protocol, lossless UTF-8 only, where visible.
+    pub next_protocol: Option<String>,
+    /// SNI host name in lower case; `None` when there was none.
+    pub server_name: Option<ServerName>,
+    /// ALPN protocols offered.
+    pub supported_protocols: Vec<String>,
+    pub ech_offered: bool,
+    pub hello_retry: bool,
+    pub alert: Option<Alert>,
+    /// Body length of the server's Certificate message; TLS 1.2 and older only.
+    pub certificate_chain_bytes: Option<u32>,
+    pub ocsp_stapled: Option<bool>,
+
+    pub offered: Method,
+    /// What the server accepted.
+    pub method: Method,
+    pub reject_reason: Option<RejectReason>,
+    pub reject_source: Option<Source>,
+    /// First 16 bytes of the offered ticket, hashed with the salt by the caller-given hasher:
+    /// see `ticket_key`. Never the ticket itself.
+    pub ticket_key: Option<u32>,
+    /// Length of the offered ticket, bytes.
+    pub ticket_bytes: Option<u32>,
+    pub tickets_issued: Option<u32>,
+
+    pub early_data_offered: bool,
+    pub early_data_accepted: Option<bool>,
+
+    /// TCP established to first byte of the ClientHello, nanoseconds.
+    pub established_to_client_hello_ns: Option<u64>,
+    /// First byte of the ClientHello to the end of the handshake at the server, nanoseconds.
+    pub handshake_ns: Option<u64>,
+    /// Where `handshake_ns` comes from.
+    pub handshake_source: Option<Source>,
+    /// Smoothed TCP round trip, nanoseconds.
+    pub rtt_ns: Option<u64>,
+    /// Handshake bytes (TCP payload up to the end of the handshake) by end.
+    pub client_bytes: u64,
+    pub server_bytes: u64,
+}
+
+/// A server name as the client sent it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServerName {
+    /// A valid host name (RFC 6066, 3; LDH labels and underscore), lower case.
+    Host(Box<str>),
+    /// Something else stood in the extension; its bytes are not kept.
+    Invalid,
+}
+
+impl Handshake {
+    /// Full, resumed or failed.
+    pub fn outcome(&self) -> Outcome {
+        match (self.established, self.resumed) {
+            (false, _) => Outcome::Failed,
+            (true, true) => Outcome::Resumed,
+            (true, false) => Outcome::Full,
+        }
+    }
+
+    /// Address of the observed process's end.
+    pub fn local(&self) -> IpAddr {
+        match self.role {
+            Role::Client => self.client.ip(),
+            Role::Server | Role::Observer => self.server.ip(),
+        }
+    }
+}
