@@ -34,8 +34,8 @@ pub struct FlowState {
     pub turn: u16,
     /// Direction of the last segment with data.
     pub last_direction: u8,
-    /// Zero.
-    pub padding: u8,
+    /// Bit `1 << direction` for each direction that sent its FIN.
+    pub finished: u8,
 }
 
 const _: () = assert!(size_of::<FlowState>() == 12);

@@ -1,0 +1,189 @@
+//! From an skb at the network layer to the TCP segment in it. Knows headers, not TLS.
+
+use agent_common::{event, flow::FlowKey};
+use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
+use core::mem::MaybeUninit;
+
+/// `skb->protocol` holds the EtherType in network byte order.
+const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
+const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
+
+const IPPROTO_HOPOPTS: u8 = 0;
+const IPPROTO_TCP: u8 = 6;
+const IPPROTO_ROUTING: u8 = 43;
+const IPPROTO_DSTOPTS: u8 = 60;
+
+/// IPv6 extension headers that are walked before TCP; more than hop-by-hop, routing and
+/// destination options is not seen in practice.
+const MAX_EXTENSION_HEADERS: usize = 4;
+
+const TCP_FIN: u8 = 0x01;
+const TCP_SYN: u8 = 0x02;
+const TCP_RST: u8 = 0x04;
+
+/// One TCP segment of an skb.
+pub struct Segment {
+    /// Offset of the payload in the skb.
+    pub offset: u32,
+    /// Payload bytes; a GRO or GSO packet may hold up to 64 KiB and more.
+    pub payload: u32,
+    /// Sequence number of the first payload byte.
+    pub sequence: u32,
+    pub acknowledgment: u32,
+    source_port: u16,
+    destination_port: u16,
+    flags: u8,
+    ipv6: bool,
+}
+
+impl Segment {
+    /// The FIN and RST bits as `event::SEGMENT_…` flags.
+    #[inline(always)]
+    pub fn ending(&self) -> u8 {
+        let mut ending = 0;
+        if self.flags & TCP_FIN != 0 {
+            ending |= event::SEGMENT_FIN;
+        }
+        if self.flags & TCP_RST != 0 {
+            ending |= event::SEGMENT_RST;
+        }
+        ending
+    }
+}
+
+/// Copies `T` from the packet.
+#[inline(always)]
+fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
+    // SAFETY: the helper writes size_of::<T>() bytes to `value` or fails; every T used here is
+    // plain bytes.
+    unsafe {
+        if bpf_skb_load_bytes(
+            skb.cast(),
+            offset,
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+        ) == 0
+        {
+            Some(value.assume_init())
+        } else {
+            None
+        }
+    }
+}
+
+/// Finds the TCP segment. `None`: no TCP, or headers that cannot be read.
+#[inline(always)]
+pub fn segment(skb: *mut __sk_buff) -> Option<Segment> {
+    // SAFETY: `skb` is the program's context; these fields are readable for cgroup_skb.
+    let (protocol, length) = unsafe { ((*skb).protocol, (*skb).len) };
+    let (transport, ipv6) = match protocol {
+        ETH_P_IP => {
+            let start: [u8; 10] = load(skb, 0)?;
+            let fragment = u16::from_be_bytes([start[6], start[7]]) & 0x3fff;
+            if start[9] != IPPROTO_TCP || fragment != 0 {
+                return None;
+            }
+            (u32::from(start[0] & 0x0f) * 4, false)
+        }
+        ETH_P_IPV6 => {
+            let mut next: u8 = load(skb, 6)?;
+            let mut offset = 40;
+            for _ in 0..MAX_EXTENSION_HEADERS {
+                if next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS {
+                    break;
+                }
+                let header: [u8; 2] = load(skb, offset)?;
+                next = header[0];
+                offset += (u32::from(header[1]) + 1) * 8;
+            }
+            if next != IPPROTO_TCP {
+                return None;
+            }
+            (offset, true)
+        }
+        _ => return None,
+    };
+    let tcp: [u8; 14] = load(skb, transport)?;
+    let offset = transport + u32::from(tcp[12] >> 4) * 4;
+    let flags = tcp[13];
+    let mut sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
+    if flags & TCP_SYN != 0 {
+        // TCP Fast Open: the SYN takes one sequence number before the data.
+        sequence = sequence.wrapping_add(1);
+    }
+    Some(Segment {
+        offset,
+        payload: length.saturating_sub(offset),
+        sequence,
+        acknowledgment: u32::from_be_bytes([tcp[8], tcp[9], tcp[10], tcp[11]]),
+        source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
+        destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+        flags,
+        ipv6,
+    })
+}
+
+/// The first payload bytes, zero beyond its end.
+#[inline(always)]
+pub fn prefix(skb: *mut __sk_buff, segment: &Segment) -> Option<[u8; 6]> {
+    if segment.payload >= 6 {
+        return load(skb, segment.offset);
+    }
+    let mut bytes = [0; 6];
+    for index in 0..5 {
+        if index < segment.payload {
+            bytes[index as usize] = load(skb, segment.offset + index)?;
+        }
+    }
+    Some(bytes)
+}
+
+/// Fills in the flow of a segment, as seen from the observed socket; in place, since the stack has
+/// no room for a copy. `key` must be zero but for `netns`.
+#[inline(always)]
+pub fn fill_key(
+    skb: *mut __sk_buff,
+    segment: &Segment,
+    direction: u8,
+    key: &mut FlowKey,
+) -> Option<()> {
+    let (source, destination) = if direction == event::INGRESS {
+        key.local_port = segment.destination_port;
+        key.remote_port = segment.source_port;
+        (&mut key.remote_address, &mut key.local_address)
+    } else {
+        key.local_port = segment.source_port;
+        key.remote_port = segment.destination_port;
+        (&mut key.local_address, &mut key.remote_address)
+    };
+    if segment.ipv6 {
+        load_into(skb, 8, source)?;
+        load_into(skb, 24, destination)
+    } else {
+        *source = MAPPED;
+        *destination = MAPPED;
+        load_into(skb, 12, source.last_chunk_mut::<4>()?)?;
+        load_into(skb, 16, destination.last_chunk_mut::<4>()?)
+    }
+}
+
+/// Copies packet bytes to where they are wanted.
+#[inline(always)]
+fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, target: &mut [u8; N]) -> Option<()> {
+    // SAFETY: the helper writes N bytes to `target` or fails.
+    let result =
+        unsafe { bpf_skb_load_bytes(skb.cast(), offset, target.as_mut_ptr().cast(), N as u32) };
+    if result == 0 { Some(()) } else { None }
+}
+
+/// The prefix of IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).
+const MAPPED: [u8; 16] = mapped([0; 4]);
+
+/// IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2).
+#[inline(always)]
+pub const fn mapped(address: [u8; 4]) -> [u8; 16] {
+    [
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, address[0], address[1], address[2], address[3],
+    ]
+}

@@ -1,0 +1,370 @@
+//! Wire tap: `cgroup_skb` ingress and egress (4.10; `bpf_tcp_sock` 5.1).
+//!
+//! Order matters: what most packets of a busy host need comes first, so that they leave after two
+//! loads from their socket, without a look at the packet or a map.
+
+use agent_common::{
+    event::{
+        EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO,
+        SEGMENT_LAST, SEGMENT_RST, SegmentEvent,
+    },
+    flow::{FlowKey, FlowState},
+    limits, stats,
+};
+use aya_ebpf::{
+    bindings::{__sk_buff, bpf_tcp_sock},
+    helpers::{
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
+        generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_tcp_sock as tcp_sock},
+    },
+    macros::cgroup_skb,
+    programs::SkBuffContext,
+};
+
+use crate::{
+    emit, filter,
+    maps::{CURRENT_PID, ESTABLISHED, FLOWS, LIBRARY_TAP, NETNS_COOKIE, TASKS, count},
+    packet::{self, Segment},
+};
+
+const BPF_TCP_LISTEN: u32 = 10;
+
+/// `FlowState::finished` when either end sent its FIN.
+const BOTH_FINISHED: u8 = 3;
+
+/// The verdict of every packet: let it pass.
+const PASS: i32 = 1;
+
+/// Received packets.
+#[cgroup_skb(ingress)]
+pub fn wire_ingress(context: SkBuffContext) -> i32 {
+    let _ = observe(context.skb.skb, INGRESS);
+    PASS
+}
+
+/// Sent packets; runs in the sending thread unless TCP sends from its timers or on an ACK.
+#[cgroup_skb(egress)]
+pub fn wire_egress(context: SkBuffContext) -> i32 {
+    let _ = observe(context.skb.skb, EGRESS);
+    PASS
+}
+
+/// What the socket tells about the stream before the packet is looked at.
+#[derive(Clone, Copy)]
+struct Socket {
+    listening: bool,
+    bytes_received: u64,
+    bytes_acked: u64,
+    receive_next: u32,
+    send_unacked: u32,
+    srtt_us: u32,
+}
+
+impl Socket {
+    /// Reads the socket of an skb; `None` when it is no TCP socket or past any handshake.
+    #[inline(always)]
+    fn in_handshake(skb: *mut __sk_buff) -> Option<Self> {
+        // SAFETY: `skb` is the program's context; the verifier tracks each pointer and its null
+        // check.
+        unsafe {
+            let sk = (*skb).__bindgen_anon_2.sk;
+            if sk.is_null() {
+                return None;
+            }
+            let sk = bpf_sk_fullsock(sk);
+            if sk.is_null() {
+                return None;
+            }
+            let tcp: *mut bpf_tcp_sock = tcp_sock(sk);
+            if tcp.is_null() {
+                return None;
+            }
+            let bytes_received = (*tcp).bytes_received;
+            let bytes_acked = (*tcp).bytes_acked;
+            if bytes_received > limits::HANDSHAKE_BYTES || bytes_acked > limits::HANDSHAKE_BYTES {
+                return None;
+            }
+            Some(Self {
+                listening: (*sk).state == BPF_TCP_LISTEN,
+                bytes_received,
+                bytes_acked,
+                receive_next: (*tcp).rcv_nxt,
+                send_unacked: (*tcp).snd_una,
+                // The kernel keeps eight times the smoothed value.
+                srtt_us: (*tcp).srtt_us >> 3,
+            })
+        }
+    }
+
+    /// Where `segment` stands relative to the start of its stream. With deferred accept or a lost
+    /// ACK the first data arrives while the filter still sees the listening socket, whose counters
+    /// say nothing of the connection.
+    #[inline(always)]
+    fn position(&self, segment: &Segment, direction: u8) -> Position {
+        if direction == EGRESS {
+            // The SYN counts as one acknowledged byte of a client.
+            return if self.bytes_acked <= 1 && segment.sequence == self.send_unacked {
+                Position::Start
+            } else {
+                Position::Later
+            };
+        }
+        if self.listening {
+            Position::PerhapsStart
+        } else if self.bytes_received != 0 {
+            Position::Later
+        } else if segment.sequence == self.receive_next {
+            Position::Start
+        } else {
+            Position::BeforeStart
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Position {
+    /// The first byte of the stream.
+    Start,
+    /// Seen by a listening socket: the first byte, or out of order.
+    PerhapsStart,
+    /// Ahead of a first byte that has not come yet.
+    BeforeStart,
+    Later,
+}
+
+#[inline(always)]
+fn observe(skb: *mut __sk_buff, direction: u8) -> Option<()> {
+    let socket = Socket::in_handshake(skb)?;
+    let segment = packet::segment(skb)?;
+    if segment.payload == 0 && segment.ending() == 0 {
+        return None;
+    }
+    handshake(skb, &socket, &segment, direction)
+}
+
+/// A segment that may belong to a handshake.
+///
+/// Not inlined: event and caller do not fit into one frame of the 512 bytes of stack.
+#[inline(never)]
+fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction: u8) -> Option<()> {
+    // Built in place, once.
+    let mut event = SegmentEvent {
+        header: EventHeader {
+            kind: KIND_SEGMENT,
+            size: 0,
+            time_ns: 0,
+        },
+        key: FlowKey {
+            netns: 0,
+            local_address: [0; 16],
+            remote_address: [0; 16],
+            local_port: 0,
+            remote_port: 0,
+            padding: 0,
+        },
+        established_ns: 0,
+        pid_tgid: 0,
+        ssl: 0,
+        sequence: segment.sequence,
+        acknowledgment: segment.acknowledgment,
+        payload: 0,
+        captured: 0,
+        srtt_us: socket.srtt_us,
+        direction,
+        flags: segment.ending(),
+        padding: 0,
+    };
+    if NETNS_COOKIE.load() == 1 {
+        // SAFETY: `skb` is the program's context.
+        event.key.netns = unsafe { bpf_get_netns_cookie(skb.cast()) };
+    }
+    packet::fill_key(skb, segment, direction, &mut event.key)?;
+    let position = socket.position(segment, direction);
+    let flow = FLOWS.get_ptr_mut(&event.key);
+    if flow.is_none() && (position == Position::Later || segment.payload == 0) {
+        return None;
+    }
+    let prefix = packet::prefix(skb, segment)?;
+    let starts = matches!(position, Position::Start | Position::PerhapsStart)
+        && segment.payload != 0
+        && filter::may_start_tls(&prefix, segment.payload);
+    // SAFETY: the helper has no preconditions.
+    event.header.time_ns = unsafe { bpf_ktime_get_ns() };
+
+    let mut room = limits::CAPTURE_BYTES;
+    let mut offset = 0;
+    // A start that differs is a new connection on the addresses and ports of a forgotten one.
+    let known = match flow {
+        // SAFETY: the element stays valid while the program runs; two CPUs may race on one flow,
+        // which can only misjudge the turn by one.
+        Some(flow) => unsafe {
+            let flow = &mut *flow;
+            if starts && start(flow, direction) != segment.sequence {
+                false
+            } else {
+                let late = filter::is_application_data(&prefix);
+                (offset, room) = follow(segment, flow, &mut event, late)?;
+                true
+            }
+        },
+        None => false,
+    };
+    if !known {
+        if starts {
+            begin(segment, &mut event)?;
+        } else if position != Position::Later && direction == INGRESS {
+            event.flags |= SEGMENT_EARLY;
+        } else {
+            return None;
+        }
+    }
+    if direction == EGRESS {
+        sender(&mut event);
+    }
+    copy(skb, segment, &mut event, offset, room);
+    Some(())
+}
+
+/// Notes which thread, and which `SSL*` in it, sends.
+#[inline(always)]
+fn sender(event: &mut SegmentEvent) {
+    if CURRENT_PID.load() == 1 {
+        let task = bpf_get_current_pid_tgid();
+        event.pid_tgid = task;
+        if LIBRARY_TAP.load() == 1 {
+            // SAFETY: a copy of one word; the slot belongs to the current thread.
+            if let Some(ssl) = unsafe { TASKS.get(&task) } {
+                event.ssl = *ssl;
+            }
+        }
+    }
+}
+
+/// The first bytes of a stream that may be TLS: from now on the flow is known.
+#[inline(always)]
+fn begin(segment: &Segment, event: &mut SegmentEvent) -> Option<()> {
+    count(stats::HELLOS);
+    // SAFETY: a copy of one word.
+    if let Some(established) = unsafe { ESTABLISHED.get(&event.key) } {
+        event.established_ns = *established;
+        let _ = ESTABLISHED.remove(&event.key);
+    }
+    event.flags |= SEGMENT_HELLO;
+    let state = FlowState {
+        start: if event.direction == INGRESS {
+            [segment.sequence, segment.acknowledgment]
+        } else {
+            [segment.acknowledgment, segment.sequence]
+        },
+        turn: 1,
+        last_direction: event.direction,
+        finished: 0,
+    };
+    if FLOWS.insert(&event.key, &state, 0).is_err() {
+        count(stats::WIRE_LOST_MAP_FULL);
+        return None;
+    }
+    Some(())
+}
+
+/// Another segment of a flow in its handshake: its place in the stream, and how many bytes of it
+/// to copy at most. `late` says that it starts with an encrypted record.
+#[inline(always)]
+fn follow(
+    segment: &Segment,
+    flow: &mut FlowState,
+    event: &mut SegmentEvent,
+    late: bool,
+) -> Option<(u32, u32)> {
+    let direction = event.direction & 1;
+    let offset = segment.sequence.wrapping_sub(start(flow, direction));
+    if (offset as i32) < 0 {
+        // From before the start, as a keep-alive probe is.
+        return None;
+    }
+    let mut room = limits::CAPTURE_BYTES;
+    if segment.payload != 0 {
+        if flow.last_direction != direction {
+            flow.last_direction = direction;
+            flow.turn += 1;
+        }
+        if late && flow.turn >= 3 {
+            room = limits::LATE_SNAP_BYTES;
+        }
+        if offset >= limits::CAPTURE_BYTES || flow.turn > limits::MAX_TURNS {
+            event.flags |= SEGMENT_LAST;
+            room = 0;
+        }
+    }
+    if event.flags & SEGMENT_FIN != 0 {
+        flow.finished |= 1 << direction;
+    }
+    if event.flags & (SEGMENT_LAST | SEGMENT_RST) != 0 || flow.finished == BOTH_FINISHED {
+        let _ = FLOWS.remove(&event.key);
+    }
+    Some((offset, room))
+}
+
+/// Sequence number of the first byte of a direction. Not indexed: the verifier allows no arithmetic
+/// on pointers to the stack that it cannot bound.
+#[inline(always)]
+fn start(flow: &FlowState, direction: u8) -> u32 {
+    if direction == INGRESS {
+        flow.start[0]
+    } else {
+        flow.start[1]
+    }
+}
+
+/// Hands over up to `room` bytes of the segment, and no byte of the stream beyond
+/// `limits::CAPTURE_BYTES`; the last event stands for what was left out.
+#[inline(always)]
+fn copy(
+    skb: *mut __sk_buff,
+    segment: &Segment,
+    event: &mut SegmentEvent,
+    position: u32,
+    room: u32,
+) {
+    let left = limits::CAPTURE_BYTES.saturating_sub(position);
+    let mut wanted = segment.payload;
+    if wanted > left {
+        wanted = left;
+    }
+    if wanted > room {
+        wanted = room;
+    }
+    let flags = event.flags;
+    // What stands at the first byte belongs to the first piece, what ends the stream to the last.
+    let first_only = flags & SEGMENT_HELLO;
+    let every = flags & SEGMENT_EARLY;
+    let mut done = 0;
+    // CAPTURE_BYTES / PIECE_BYTES pieces at most.
+    for _ in 0..(limits::CAPTURE_BYTES as usize / limits::PIECE_BYTES) {
+        let mut captured = wanted - done;
+        let last = captured <= limits::PIECE_BYTES as u32;
+        if !last {
+            captured = limits::PIECE_BYTES as u32;
+        }
+        event.captured = captured;
+        event.payload = if last {
+            segment.payload - done
+        } else {
+            captured
+        };
+        event.sequence = segment.sequence.wrapping_add(done);
+        event.flags = every;
+        if done == 0 {
+            event.flags |= first_only;
+        }
+        if last {
+            event.flags |= flags & !SEGMENT_HELLO;
+        }
+        event.header.size = size_of::<SegmentEvent>() as u32 + captured;
+        emit::segment(skb, event, segment.offset + done);
+        if last {
+            return;
+        }
+        done += captured;
+    }
+}

@@ -1,0 +1,2 @@
+//! What the host tells: processes, cgroups, libraries.
+pub mod cgroup;

@@ -1,0 +1,137 @@
+//! Attaches the taps. Every attachment is a link that ends with this process.
+
+use std::os::fd::BorrowedFd;
+
+use aya::programs::{
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, ProgramError, RawTracePoint, SockOps,
+};
+use thiserror::Error;
+
+use super::load::KernelHalf;
+
+/// A group of probes that is chosen, reported and counted as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tap {
+    /// `cgroup_skb`, both directions.
+    Wire,
+    /// uprobes on TLS libraries.
+    Library,
+    /// `sock_ops`.
+    Socket,
+}
+
+impl Tap {
+    /// The name in metrics, messages and `--taps`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Wire => "wire",
+            Self::Library => "library",
+            Self::Socket => "socket",
+        }
+    }
+
+    pub(super) const fn programs(self) -> &'static [&'static str] {
+        match self {
+            Self::Wire => &["wire_ingress", "wire_egress"],
+            Self::Library => &["handshake_enter", "handshake_return"],
+            Self::Socket => &["tcp_established"],
+        }
+    }
+}
+
+/// Which taps a user wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taps {
+    pub wire: bool,
+    pub library: bool,
+    pub socket: bool,
+    /// True when a tap that cannot be attached ends the agent instead of being left out.
+    pub required: bool,
+}
+
+/// Why a tap is not attached.
+#[derive(Debug, Error)]
+pub enum AttachError {
+    #[error(
+        "cannot attach the {} tap ({program}): {source}\n\
+         `resumetry doctor` shows what this host allows; --taps chooses what is attached",
+        tap.name()
+    )]
+    Program {
+        tap: Tap,
+        program: &'static str,
+        source: ProgramError,
+    },
+    #[error("the embedded object lacks {0}; this binary was built wrongly")]
+    Missing(&'static str),
+}
+
+impl KernelHalf {
+    /// Attaches the wire tap to a cgroup2 directory and everything below it.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`] with the kernel's reason.
+    pub fn attach_wire(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), AttachError> {
+        let sides = [
+            ("wire_ingress", CgroupSkbAttachType::Ingress),
+            ("wire_egress", CgroupSkbAttachType::Egress),
+        ];
+        for (program, side) in sides {
+            let skb: &mut CgroupSkb = self.program(Tap::Wire, program)?;
+            // As a link, `Single` shares the hook with other programs; nobody is displaced.
+            skb.attach(cgroup, side, CgroupAttachMode::Single)
+                .map_err(failed(Tap::Wire, program))?;
+        }
+        Ok(())
+    }
+
+    /// Attaches the socket tap to a cgroup2 directory and everything below it.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`] with the kernel's reason.
+    pub fn attach_socket(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), AttachError> {
+        let program = "tcp_established";
+        let ops: &mut SockOps = self.program(Tap::Socket, program)?;
+        ops.load().map_err(failed(Tap::Socket, program))?;
+        ops.attach(cgroup, CgroupAttachMode::Single)
+            .map_err(failed(Tap::Socket, program))?;
+        Ok(())
+    }
+
+    /// Attaches the tracepoint that tells of new programs. The library tap works without it, later.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`] with the kernel's reason.
+    pub fn attach_exec(&mut self) -> Result<(), AttachError> {
+        let program = "process_exec";
+        let tracepoint: &mut RawTracePoint = self.program(Tap::Library, program)?;
+        tracepoint.load().map_err(failed(Tap::Library, program))?;
+        tracepoint
+            .attach("sched_process_exec")
+            .map_err(failed(Tap::Library, program))?;
+        Ok(())
+    }
+
+    pub(super) fn program<'a, P>(
+        &'a mut self,
+        tap: Tap,
+        name: &'static str,
+    ) -> Result<&'a mut P, AttachError>
+    where
+        &'a mut P: TryFrom<&'a mut aya::programs::Program, Error = ProgramError>,
+    {
+        self.ebpf
+            .program_mut(name)
+            .ok_or(AttachError::Missing(name))?
+            .try_into()
+            .map_err(failed(tap, name))
+    }
+}
+
+pub(super) fn failed(tap: Tap, program: &'static str) -> impl FnOnce(ProgramError) -> AttachError {
+    move |source| AttachError::Program {
+        tap,
+        program,
+        source,
+    }
+}
