@@ -1,2 +1,0 @@
-//! What the host tells: processes, cgroups, libraries.
-pub mod cgroup;
