@@ -205,11 +205,12 @@ impl RecordReader {
                     if clear && kind == content::HANDSHAKE {
                         let behind = rest.len() as u64;
                         self.read_messages(&mut body, end - behind, receive)?;
-                    } else if clear && kind == content::ALERT {
-                        if let Some([level, description]) = self.alert.fill(&mut body) {
-                            let at = end - rest.len() as u64;
-                            self.hand(Item::Alert { level, description }, at, receive);
-                        }
+                    } else if clear
+                        && kind == content::ALERT
+                        && let Some([level, description]) = self.alert.fill(&mut body)
+                    {
+                        let at = end - rest.len() as u64;
+                        self.hand(Item::Alert { level, description }, at, receive);
                     }
                     *data = rest;
                     self.advance(before as u16, end - rest.len() as u64, receive);

@@ -390,7 +390,8 @@ impl Conversation {
         self.library
             .map(|at| (at, Source::Library))
             .or(wire.map(|at| (at, Source::Wire)))
-            .filter(|_| self.resumed.is_some())
+            // Without the ClientHello, or before the verdict, nothing can be told.
+            .filter(|_| self.resumed.is_some() && self.hello.is_some())
     }
 
     /// The handshake is done beyond doubt.
