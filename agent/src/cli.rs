@@ -79,8 +79,8 @@ pub struct FileArgs {
 #[command(next_help_heading = "Capture")]
 #[serde(default, rename_all = "kebab-case")]
 pub struct CaptureSettings {
-    /// What to attach: `auto` takes what this host allows and says what it lacks; `wire`,
-    /// `library` and `all` fail when a tap they name cannot be attached [default: auto]
+    /// Where to look; a tap that is asked for by name must work, or the command fails
+    /// [default: auto]
     #[arg(long, value_name = "TAPS", env = "RESUMETRY_TAPS")]
     pub taps: Option<Taps>,
 
@@ -89,12 +89,12 @@ pub struct CaptureSettings {
     #[arg(long, value_name = "PATH", env = "RESUMETRY_CGROUP")]
     pub cgroup: Option<PathBuf>,
 
-    /// Restrict the library tap to this process; repeat for more
+    /// Restrict the library tap to this process; repeat it, or separate several by commas
     #[arg(long, value_name = "PID", env = "RESUMETRY_PID", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..))]
     pub pid: Vec<u32>,
 
-    /// Restrict the library tap to this libssl file; repeat for more
+    /// Restrict the library tap to this libssl file; repeat it, or separate several by commas
     #[arg(
         long,
         value_name = "PATH",
@@ -103,7 +103,8 @@ pub struct CaptureSettings {
     )]
     pub library: Vec<PathBuf>,
 
-    /// Constant label for every tls_* metric and every record, such as `pop=fra1`; repeat for more
+    /// Constant label for every tls_* metric and every record, such as `pop=fra1`; repeat
+    /// it, or separate several by commas
     #[arg(
         long,
         value_name = "NAME=VALUE",
@@ -132,8 +133,7 @@ pub struct CaptureSettings {
     )]
     pub fingerprint_salt: Option<String>,
 
-    /// How much of client addresses records show: `full`, `prefix` (/24 of IPv4, /48 of IPv6, no
-    /// port) or `none` [default: full]
+    /// How much of client addresses records show [default: full]
     #[arg(long, value_name = "HOW", env = "RESUMETRY_CLIENT_ADDRESS")]
     pub client_address: Option<AddressMask>,
 
@@ -152,6 +152,7 @@ pub struct CaptureSettings {
 }
 
 #[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Metrics")]
 #[serde(default, rename_all = "kebab-case")]
 pub struct RunSettings {
     /// Address of /metrics. Loopback unless told otherwise, because the metrics name every host
@@ -174,6 +175,7 @@ pub struct RunSettings {
 }
 
 #[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Output")]
 #[serde(default, rename_all = "kebab-case")]
 pub struct TraceSettings {
     /// `text` for people, `json` for programs: one object a line [default: text]
@@ -206,6 +208,7 @@ pub struct TraceSettings {
 }
 
 #[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Output")]
 #[serde(default, rename_all = "kebab-case")]
 pub struct DoctorSettings {
     /// `text` for people, `json` for programs [default: text]

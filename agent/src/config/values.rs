@@ -14,7 +14,7 @@ pub use crate::output::filter::Glob;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Taps {
-    /// Every tap that this host allows.
+    /// Every tap that this host allows; what it lacks is said once.
     #[default]
     Auto,
     /// The wire tap, and the socket tap where possible.
@@ -98,10 +98,12 @@ impl Color {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum AddressMask {
+    /// Address and port.
     #[default]
     Full,
-    /// /24 of IPv4, /48 of IPv6.
+    /// /24 of IPv4, /48 of IPv6, no port.
     Prefix,
+    /// Nothing.
     None,
 }
 

@@ -84,7 +84,7 @@ fn a_good_host_has_every_tap() {
         ✓ Every TLS handshake over TCP on this host, as server and as client, whatever its TLS library: what was offered, accepted, and how long it took.
         ✓ The exact end of OpenSSL handshakes, through 2 library files, and those loaded later.
         ✓ How long clients wait between TCP connection and ClientHello.
-    "#]].assert_eq(&text(&report, false));
+    "#]].assert_eq(&render(&report, false));
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn every_missing_thing_has_a_way_out() {
         ✗ No handshakes on the wire: the wire tap cannot work here.
         ✗ Ends of handshakes as the wire shows them: the library tap cannot work here.
         ✗ Not how long clients wait between TCP connection and ClientHello: the socket tap cannot work here.
-    "#]].assert_eq(&text(&report, false));
+    "#]].assert_eq(&render(&report, false));
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn json_has_checks_taps_libraries_and_what_is_seen() {
 fn hostile_paths_cannot_reach_the_terminal() {
     let mut facts = good();
     facts.libraries[0].path = "/tmp/\x1b[2J\n/libssl.so".to_owned();
-    let text = text(&evaluate(&facts), false);
+    let text = render(&evaluate(&facts), false);
     assert!(
         text.contains("/tmp/?[2J?/libssl.so") && !text.contains('\x1b'),
         "{text}"
@@ -282,8 +282,8 @@ fn hostile_paths_cannot_reach_the_terminal() {
 #[test]
 fn colour_only_when_asked_for() {
     let report = evaluate(&good());
-    assert!(text(&report, true).contains("\x1b[32m✓\x1b[0m"));
-    assert!(!text(&report, false).contains('\x1b'));
+    assert!(render(&report, true).contains("\x1b[32m✓\x1b[0m"));
+    assert!(!render(&report, false).contains('\x1b'));
 }
 
 #[test]
@@ -313,5 +313,5 @@ fn gathers_the_facts_of_this_host() {
     assert!(facts.capabilities.is_some());
     let report = evaluate(&facts);
     assert_eq!(report.seen.len(), 3);
-    println!("{}", text(&report, false));
+    println!("{}", render(&report, false));
 }
