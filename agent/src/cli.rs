@@ -156,7 +156,7 @@ pub struct CaptureSettings {
 #[serde(default, rename_all = "kebab-case")]
 pub struct RunSettings {
     /// Address of /metrics. Loopback unless told otherwise, because the metrics name every host
-    /// that is served here; 0.0.0.0:9650 or [::]:9650 opens it to the network
+    /// that is served here; 0.0.0.0:9650 opens it to the network
     /// [default: 127.0.0.1:9650]
     #[arg(long, value_name = "ADDR:PORT", env = "RESUMETRY_LISTEN")]
     pub listen: Option<SocketAddr>,
