@@ -7,6 +7,7 @@
 
 pub mod decode;
 pub mod fingerprint;
+pub mod names;
 pub mod record;
 pub mod stream;
 pub mod tls;
