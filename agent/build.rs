@@ -1,32 +1,58 @@
-//! Temporary: replaced by the shared toolchain detection.
-use std::process::Command;
-fn main() {
-    println!("cargo:rerun-if-changed=../agent-ebpf/src");
-    println!("cargo:rerun-if-changed=../agent-common/src");
-    let out = std::env::var("OUT_DIR").unwrap();
-    let mut c = Command::new("/usr/bin/cargo");
-    for (k, _) in std::env::vars() {
-        if k.starts_with("CARGO") || k.starts_with("RUST") {
-            c.env_remove(k);
+//! Compiles the kernel half with its own toolchain and leaves the object for the agent to embed,
+//! as `resumetry.bpf.o` in `OUT_DIR`.
+
+#[path = "../xtask/src/ebpf_toolchain.rs"]
+mod ebpf_toolchain;
+
+use std::error::Error;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::{env, fs};
+
+/// The binary target of the package `agent-ebpf`.
+const BINARY: &str = "resumetry-ebpf";
+
+fn main() -> ExitCode {
+    match build() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("cannot build the kernel half: {error}");
+            ExitCode::FAILURE
         }
     }
-    c.env("RUSTC_BOOTSTRAP", "1")
-        .env("RUSTC", "/usr/bin/rustc")
-        .env("RUSTFLAGS", "-C debuginfo=2 -C link-arg=--btf")
-        .env("CARGO_RESOLVER_INCOMPATIBLE_RUST_VERSIONS", "fallback");
-    c.current_dir("../agent-ebpf")
-        .args([
-            "build",
-            "--release",
-            "--target",
-            "bpfel-unknown-none",
-            "--target-dir",
-        ])
-        .arg(format!("{out}/ebpf"));
-    assert!(c.status().unwrap().success());
-    std::fs::copy(
-        format!("{out}/ebpf/bpfel-unknown-none/release/resumetry-ebpf"),
-        format!("{out}/resumetry.bpf.o"),
-    )
-    .unwrap();
+}
+
+fn build() -> Result<(), Box<dyn Error>> {
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("..");
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    for input in [
+        "agent-ebpf/src",
+        "agent-ebpf/Cargo.toml",
+        "agent-ebpf/Cargo.lock",
+        "agent-common/src",
+        "agent-common/Cargo.toml",
+        "xtask/src/ebpf_toolchain.rs",
+    ] {
+        println!("cargo::rerun-if-changed={}", root.join(input).display());
+    }
+
+    let toolchain = ebpf_toolchain::detect()
+        .map_err(|missing| format!("{missing}\n`cargo xtask setup` installs what is missing"))?;
+    let target = out.join("ebpf");
+    let status = ebpf_toolchain::command(&toolchain, "build")
+        .args(["--bin", BINARY, "--target-dir"])
+        .arg(&target)
+        .current_dir(root.join("agent-ebpf"))
+        .status()
+        .map_err(|error| format!("cannot start {toolchain:?}: {error}"))?;
+    if !status.success() {
+        return Err(format!("cargo ended with {status}, using {toolchain:?}").into());
+    }
+    let object = target
+        .join(ebpf_toolchain::TARGET)
+        .join("release")
+        .join(BINARY);
+    fs::copy(&object, out.join("resumetry.bpf.o"))
+        .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
+    Ok(())
 }
