@@ -5,7 +5,7 @@
 mod ebpf_toolchain;
 
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::{env, fs};
 
@@ -38,7 +38,7 @@ fn build() -> Result<(), Box<dyn Error>> {
 
     let toolchain = ebpf_toolchain::detect()
         .map_err(|missing| format!("{missing}\n`cargo xtask setup` installs what is missing"))?;
-    let target = out.join("ebpf");
+    let target = target_directory(&out).join("ebpf");
     let status = ebpf_toolchain::command(&toolchain, "build")
         .args(["--bin", BINARY, "--target-dir"])
         .arg(&target)
@@ -55,4 +55,13 @@ fn build() -> Result<(), Box<dyn Error>> {
     fs::copy(&object, out.join("resumetry.bpf.o"))
         .map_err(|error| format!("cannot copy {}: {error}", object.display()))?;
     Ok(())
+}
+
+/// Cargo's own target directory, which it marks with a file, or else `OUT_DIR`.
+///
+/// `check`, `clippy`, `test` and `build --release` each have an `OUT_DIR` of their own; one
+/// directory for all of them compiles the kernel half once instead of four times.
+fn target_directory(out: &Path) -> &Path {
+    let is_marked = |directory: &&Path| directory.join("CACHEDIR.TAG").is_file();
+    out.ancestors().find(is_marked).unwrap_or(out)
 }
