@@ -1,0 +1,123 @@
+//! `setup`: installs what the build, or the tests, lack.
+//!
+//! What is there already is left alone, whatever its origin: needs are found by program or file,
+//! not by package, and the check takes a fraction of a second.
+
+mod apt;
+mod needs;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::ebpf_toolchain;
+use crate::shell;
+use needs::Need;
+
+#[derive(Args, Clone, Debug)]
+pub struct Arguments {
+    /// Install what the tests need as well
+    #[arg(long)]
+    pub tests: bool,
+}
+
+/// Pinned, so that two machines build the kernel half alike.
+const BPF_LINKER: &str = "bpf-linker@0.13.0";
+const CARGO_DENY: &str = "cargo-deny@0.20.2";
+
+pub fn command(arguments: &Arguments) -> Result<()> {
+    if arguments.tests {
+        for_tests()?;
+        println!("everything the build and the tests need is installed");
+    } else {
+        for_build()?;
+        println!("everything the build needs is installed");
+    }
+    Ok(())
+}
+
+/// Makes the build possible.
+pub fn for_build() -> Result<()> {
+    install(Vec::new())?;
+    install_linker()?;
+    ebpf_toolchain::detect().map_err(|missing| {
+        anyhow::anyhow!("{missing}, even though everything was installed; please report this")
+    })?;
+    Ok(())
+}
+
+/// Makes the build and every test possible.
+pub fn for_tests() -> Result<()> {
+    install(needs::for_tests())?;
+    install_linker()?;
+    install_cargo_deny()?;
+    install_components()
+}
+
+/// Installs the packages that the build needs and those of `others` that are missing, at once.
+fn install(others: Vec<Need>) -> Result<()> {
+    let mut missing: Vec<Need> = others;
+    missing.extend(needs::for_build());
+    missing.retain(|need| !need.is_met());
+    if missing.is_empty() {
+        return Ok(());
+    }
+    eprintln!("missing:");
+    for need in &missing {
+        eprintln!("  {:<22} {}", need.package, need.reason);
+    }
+    apt::install(&missing.iter().map(|need| need.package).collect::<Vec<_>>())?;
+    if let Some(need) = missing.iter().find(|need| !need.is_met()) {
+        bail!(
+            "{} is installed, but {} is still missing",
+            need.package,
+            need.what()
+        );
+    }
+    Ok(())
+}
+
+fn install_linker() -> Result<()> {
+    let Err(missing) = ebpf_toolchain::find_linker() else {
+        return Ok(());
+    };
+    eprintln!("{missing}: building it with cargo, about a minute");
+    let mut command = shell::cargo(&["install", BPF_LINKER, "--locked", "--force"]);
+    command
+        .args(["--no-default-features", "--features"])
+        .arg(format!("llvm-{}", ebpf_toolchain::LLVM_MAJOR))
+        .env("LLVM_PREFIX", needs::LLVM_PREFIX);
+    shell::run(&mut command)
+        .context("bpf-linker links the kernel half; cannot build without it")?;
+    ebpf_toolchain::find_linker()
+        .map_err(|missing| anyhow::anyhow!("bpf-linker was built, but {missing}"))?;
+    Ok(())
+}
+
+fn install_cargo_deny() -> Result<()> {
+    if shell::find_program("cargo-deny").is_some() {
+        return Ok(());
+    }
+    eprintln!(
+        "cargo-deny (licences and sources of dependencies) is missing: building it with cargo"
+    );
+    // Unoptimised: that builds in a third of the time, and a check takes a second either way.
+    shell::run(&mut shell::cargo(&[
+        "install",
+        CARGO_DENY,
+        "--locked",
+        "--profile",
+        "dev",
+    ]))
+}
+
+/// rustup's minimal profile has neither rustfmt nor clippy.
+fn install_components() -> Result<()> {
+    for (subcommand, component) in [("fmt", "rustfmt"), ("clippy", "clippy")] {
+        if shell::output(&mut shell::cargo(&[subcommand, "--version"])).is_err() {
+            eprintln!("the Rust toolchain has no {component}: adding it");
+            let mut rustup = std::process::Command::new("rustup");
+            shell::run(rustup.args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,129 @@
+//! What must be on the machine, how to see whether it is, and Debian's package for it.
+
+use std::path::Path;
+
+use crate::ebpf_toolchain;
+use crate::shell;
+
+/// Debian's place for the LLVM that bpf-linker links with.
+pub const LLVM_PREFIX: &str = "/usr/lib/llvm-22";
+
+/// One thing that must be there.
+#[derive(Clone, Copy, Debug)]
+pub struct Need {
+    sign: Sign,
+    /// Debian's name for it.
+    pub package: &'static str,
+    /// Completes "is needed for …".
+    pub reason: &'static str,
+}
+
+/// How to see that a need is met.
+#[derive(Clone, Copy, Debug)]
+enum Sign {
+    Program(&'static str),
+    File(&'static str),
+}
+
+impl Need {
+    pub fn is_met(&self) -> bool {
+        match self.sign {
+            Sign::Program(name) => shell::find_program(name).is_some(),
+            Sign::File(path) => Path::new(path).exists(),
+        }
+    }
+
+    pub fn what(&self) -> &'static str {
+        match self.sign {
+            Sign::Program(what) | Sign::File(what) => what,
+        }
+    }
+}
+
+const fn program(name: &'static str, package: &'static str, reason: &'static str) -> Need {
+    Need {
+        sign: Sign::Program(name),
+        package,
+        reason,
+    }
+}
+
+const fn file(path: &'static str, package: &'static str, reason: &'static str) -> Need {
+    Need {
+        sign: Sign::File(path),
+        package,
+        reason,
+    }
+}
+
+/// A Rust compiler for BPF. All of Debian 12's, and beside rustup's in /usr/bin, not in its place.
+const COMPILER: [Need; 5] = [
+    file("/usr/bin/rustc", "rustc-web", "compiles the kernel half"),
+    file("/usr/bin/cargo", "cargo-web", "builds the kernel half"),
+    file(
+        "/usr/lib/rustlib/bpfel-unknown-none/lib",
+        "libstd-rust-web-dev-bpf",
+        "Rust's core library for BPF",
+    ),
+    file(
+        "/usr/lib/rustlib/src",
+        "rust-web-src",
+        "source of Rust's core library",
+    ),
+    file(
+        "/usr/share/doc/rust-web-llvm",
+        "rust-web-llvm",
+        "LLVM integration of that compiler",
+    ),
+];
+
+/// What `cargo install bpf-linker` links with.
+const LINKER: [Need; 3] = [
+    file(
+        "/usr/lib/llvm-22/include/llvm-c",
+        "llvm-22-dev",
+        "bpf-linker is built with it",
+    ),
+    file(
+        "/usr/lib/llvm-22/lib/libPolly.a",
+        "libpolly-22-dev",
+        "bpf-linker is built with it",
+    ),
+    program("c++", "g++", "links bpf-linker with LLVM"),
+];
+
+const TESTS: [Need; 13] = [
+    program("nginx", "nginx-light", "the server under test"),
+    program("haproxy", "haproxy", "the second server under test"),
+    program("openssl", "openssl", "certificates, s_client and s_time"),
+    file(
+        "/usr/include/openssl/ssl.h",
+        "libssl-dev",
+        "compiles test clients",
+    ),
+    program("pkg-config", "pkg-config", "finds libssl for them"),
+    program("gcc", "gcc", "compiles them"),
+    program("curl", "curl", "HTTP/1.1 and h2 clients"),
+    program("bpftool", "bpftool", "looks for programs left behind"),
+    program("bpftrace", "bpftrace", "what the overhead is compared with"),
+    program("ip", "iproute2", "network namespaces"),
+    program("h2load", "nghttp2-client", "HTTP/2 load"),
+    program("wrk", "wrk", "HTTP/1.1 load"),
+    program("git", "git", "lists the files that tidy looks at"),
+];
+
+/// Packages that the build needs here: none when a suitable compiler and linker are there already.
+pub fn for_build() -> Vec<Need> {
+    let mut needs = vec![program("cc", "gcc", "links Rust programs")];
+    if ebpf_toolchain::find_compiler().is_err() {
+        needs.extend(COMPILER);
+    }
+    if ebpf_toolchain::find_linker().is_err() {
+        needs.extend(LINKER);
+    }
+    needs
+}
+
+pub fn for_tests() -> Vec<Need> {
+    TESTS.to_vec()
+}

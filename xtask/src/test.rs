@@ -1,0 +1,156 @@
+//! `test` and `ci`: every check, cheapest first, stopping at the first that fails.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use crate::ebpf_toolchain::{self, Compiler};
+use crate::{build, setup, shell, tidy};
+
+#[derive(Args, Debug)]
+pub struct Arguments {
+    /// Leave out the end-to-end tests, which need root
+    #[arg(long)]
+    no_e2e: bool,
+    /// Run the end-to-end tests at full length (20,000 connections and more)
+    #[arg(long, conflicts_with = "no_e2e")]
+    long: bool,
+}
+
+/// Makes the end-to-end tests run at full length.
+const LONG: &str = "RESUMETRY_TEST_LONG";
+
+pub fn command(arguments: &Arguments) -> Result<()> {
+    if !arguments.no_e2e && !shell::is_root() {
+        bail!(
+            "the end-to-end tests load programs into the kernel, attach them to every socket of \
+             this host and make network namespaces, which needs root, and this is not root. Run \
+             as root, or leave them out: `cargo xtask test --no-e2e`"
+        );
+    }
+    let mut steps = Steps::default();
+    let outcome = steps.run_all(arguments);
+    steps.print();
+    outcome
+}
+
+/// What a step that did not fail has to say.
+enum Outcome {
+    Passed,
+    Skipped(String),
+}
+
+/// The steps so far, for the table at the end.
+#[derive(Default)]
+struct Steps {
+    done: Vec<(&'static str, Duration, String)>,
+}
+
+impl Steps {
+    fn run_all(&mut self, arguments: &Arguments) -> Result<()> {
+        self.step("setup", || passed(setup::for_tests()))?;
+        self.step("tidy", || passed(tidy::command()))?;
+        self.step("formatting", formatting)?;
+        self.step("dependencies", dependencies)?;
+        self.step("advisories", advisories)?;
+        self.step("clippy", || {
+            cargo("clippy --workspace --all-targets --locked -- -D warnings")
+        })?;
+        self.step("clippy, kernel half", clippy_kernel_half)?;
+        self.step("unit tests", || {
+            cargo("test --workspace --exclude resumetry-tests --locked")
+        })?;
+        self.step("release build", || passed(build::release()))?;
+        if !arguments.no_e2e {
+            self.step("end-to-end tests", || end_to_end(arguments.long))?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<Outcome>) -> Result<()> {
+        eprintln!("\n== {name}");
+        let start = Instant::now();
+        let outcome = body();
+        let verdict = match &outcome {
+            Ok(Outcome::Passed) => "ok".to_owned(),
+            Ok(Outcome::Skipped(reason)) => format!("skipped: {reason}"),
+            Err(_) => "FAILED".to_owned(),
+        };
+        self.done.push((name, start.elapsed(), verdict));
+        outcome
+            .map(drop)
+            .with_context(|| format!("step `{name}` failed"))
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, duration, verdict) in &self.done {
+            println!("{name:<20} {:>7.1} s  {verdict}", duration.as_secs_f64());
+        }
+        let total: Duration = self.done.iter().map(|(_, duration, _)| duration).sum();
+        println!("{:<20} {:>7.1} s", "total", total.as_secs_f64());
+    }
+}
+
+fn passed(result: Result<()>) -> Result<Outcome> {
+    result.map(|()| Outcome::Passed)
+}
+
+/// Runs cargo with arguments that hold no spaces themselves.
+fn cargo(arguments: &str) -> Result<Outcome> {
+    let arguments: Vec<&str> = arguments.split(' ').collect();
+    passed(shell::run(&mut shell::cargo(&arguments)))
+}
+
+fn formatting() -> Result<Outcome> {
+    cargo("fmt --all --check")?;
+    cargo("fmt --manifest-path agent-ebpf/Cargo.toml --check")
+}
+
+/// Licences, origins and versions of all dependencies, of both halves.
+fn dependencies() -> Result<Outcome> {
+    cargo("deny --locked check bans licenses sources")?;
+    cargo(
+        "deny --manifest-path agent-ebpf/Cargo.toml --locked --config deny.toml \
+         check bans licenses sources",
+    )
+}
+
+/// Known vulnerabilities. The database is on GitHub, which a closed build machine may not reach;
+/// that must not fail every build, nor pass for a check.
+fn advisories() -> Result<Outcome> {
+    if let Err(error) = shell::output(&mut shell::cargo(&["deny", "fetch", "db"])) {
+        eprintln!("{error:#}");
+        return Ok(Outcome::Skipped(
+            "cannot fetch the database (github.com/RustSec/advisory-db); \
+             run `cargo deny check advisories` where it can be reached"
+                .to_owned(),
+        ));
+    }
+    cargo("deny check advisories")?;
+    cargo("deny --manifest-path agent-ebpf/Cargo.toml --config deny.toml check advisories")
+}
+
+fn clippy_kernel_half() -> Result<Outcome> {
+    let toolchain = ebpf_toolchain::detect().map_err(anyhow::Error::msg)?;
+    if toolchain.compiler == Compiler::Debian {
+        let reason = "Debian's toolchain for BPF has no clippy";
+        return Ok(Outcome::Skipped(reason.to_owned()));
+    }
+    let mut command = ebpf_toolchain::command(&toolchain, "clippy");
+    command.args(["--", "-D", "warnings"]);
+    command.current_dir(shell::root().join("agent-ebpf"));
+    passed(shell::run(&mut command))
+}
+
+fn end_to_end(long: bool) -> Result<Outcome> {
+    // One after the other: each watches the whole host and would see the others' connections.
+    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--release"]);
+    command.args(["--locked", "--", "--test-threads=1"]);
+    command.env("RESUMETRY_BIN", shell::release_binary("resumetry"));
+    if long {
+        command.env(LONG, "1");
+    }
+    passed(shell::run(&mut command))
+}
