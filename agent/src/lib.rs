@@ -1,5 +1,6 @@
 //! Resumetry: which share of TLS connections resumes, and why the others do not.
 
+pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod core;

@@ -43,11 +43,11 @@ pub struct Scope {
     pub libraries: Vec<LibraryFile>,
 }
 
-/// Runs until [`Notice::Stop`] comes or every sender is gone. The first full scan is done by the
+/// Runs until [`Notice::Stop`] comes or every sender is gone, and then detaches everything. The first full scan is done by the
 /// caller before this starts, so that "ready" means attached.
 pub fn follow(
     mut half: KernelHalf,
-    mut probes: LibraryProbes,
+    mut probes: Option<LibraryProbes>,
     scope: &Scope,
     notices: &Receiver<Notice>,
     mut report: impl FnMut(LibraryEvents),
@@ -69,6 +69,12 @@ pub fn follow(
             Err(RecvTimeoutError::Timeout) => {}
         }
         let now = Instant::now();
+        let Some(probes) = &mut probes else {
+            // Without the library tap this thread only keeps the other taps attached.
+            full_scan = now + FULL_SCAN;
+            pending.clear();
+            continue;
+        };
         let (found, complete) = if now >= full_scan {
             full_scan = now + FULL_SCAN;
             (scan(scope), true)
@@ -84,7 +90,13 @@ pub fn follow(
 /// Every library file of the scope that is in use now.
 pub fn scan(scope: &Scope) -> Vec<LibraryFile> {
     if scope.libraries.is_empty() {
-        libraries::scan(Path::new("/proc"))
+        match libraries::scan(Path::new("/proc")) {
+            Ok(scan) => scan.libraries,
+            Err(error) => {
+                log::warn!("cannot look for TLS libraries in /proc: {error}");
+                Vec::new()
+            }
+        }
     } else {
         scope.libraries.clone()
     }
@@ -104,7 +116,8 @@ fn look(
         }
         let look = entry.remove() + 1;
         if scope.libraries.is_empty() {
-            found.extend(libraries::scan_process(Path::new("/proc"), pid));
+            // A process that has ended, or may not be looked at, has nothing to attach to.
+            found.extend(libraries::scan_process(Path::new("/proc"), pid).unwrap_or_default());
         }
         if let Some(delay) = LOOKS.get(look) {
             pending.insert((now + *delay, pid), look);

@@ -27,8 +27,8 @@ const SYMBOL: &str = "SSL_do_handshake";
 /// Scans in a row in which nobody maps a library before its probes are taken out.
 const UNUSED_SCANS: u32 = 3;
 
-/// Device and inode number.
-type FileId = (u64, u64);
+/// Device, as /proc/PID/maps tells it, and inode number.
+type FileId = (String, u64);
 
 /// What changed in one round.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ impl LibraryProbes {
         let mut events = Vec::new();
         let mut seen = HashSet::new();
         for file in found {
-            let id = (file.device, file.inode);
-            seen.insert(id);
+            let id = (file.device.clone(), file.inode);
+            seen.insert(id.clone());
             if self.failed.contains(&id) {
                 continue;
             }
@@ -155,7 +155,7 @@ impl LibraryProbes {
             } else {
                 attached.unused_scans += 1;
                 if attached.unused_scans >= UNUSED_SCANS {
-                    unused.push(*id);
+                    unused.push(id.clone());
                 }
             }
         }
