@@ -450,6 +450,63 @@ fn losses_elsewhere_make_an_incomplete_flow_lost() {
 }
 
 #[test]
+fn acknowledged_bytes_that_never_came_make_a_flow_lost() {
+    // The server's flight got lost, yet the client acknowledged it before it gave up.
+    let flights = flights("tls13_full");
+    let mut wire = Wire::new(1);
+    wire.send(Client, &flights[0].1)
+        .lose(Server, &flights[1].1)
+        .fin(Client);
+    let (records, stats) = run_with_loss(&wire, 0);
+    assert!(records.is_empty());
+    assert_eq!(stats.lost_ring_loss, 1);
+}
+
+#[test]
+fn a_reset_acknowledges_nothing() {
+    let mut wire = Wire::new(1);
+    wire.send(Client, &flights("tls13_full")[0].1).reset(Server);
+    if let Some(Owned::Segment(reset, _)) = wire.events.last_mut() {
+        reset.acknowledgment = reset.acknowledgment.wrapping_add(5000);
+    }
+    assert_eq!(record(&wire).failure, Some(Failure::Reset));
+}
+
+#[test]
+fn a_client_certificate_that_was_cut_off_is_a_flight() {
+    let flights = flights("tls13_client_certificate");
+    let mut wire = Wire::new(1);
+    for (from, bytes) in &flights[..2] {
+        wire.send(*from, bytes);
+    }
+    wire.send_with_hole(Client, &flights[2].1, flights[2].1.len() - 100);
+    wire.wait(MILLISECOND).send(Server, &flights[3].1);
+    let record = record(&wire);
+    assert!(record.established);
+    assert_eq!(
+        record.handshake_ns,
+        Some(0),
+        "the flight, not the answer, ends it"
+    );
+}
+
+#[test]
+fn the_certificate_alone_tells_a_full_handshake() {
+    // Just the header of the Certificate was copied; the library says that it went well.
+    let flights = flights("tls12_full");
+    let mut wire = Wire::new(1);
+    wire.ssl = SSL;
+    wire.send(Client, &flights[0].1);
+    let server = &flights[1].1;
+    let first = 5 + usize::from(u16::from_be_bytes([server[3], server[4]]));
+    wire.send_with_hole(Server, server, server.len() - first - 9);
+    wire.wait(MILLISECOND).library();
+    let record = record(&wire);
+    assert!(record.established && !record.resumed);
+    assert!(record.certificate_chain_bytes.is_some());
+}
+
+#[test]
 fn a_truncated_client_hello_is_lost_not_unoffered() {
     let hello = &flights("tls13_psk")[0].1;
     let mut wire = Wire::new(1);
