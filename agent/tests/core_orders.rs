@@ -6,6 +6,7 @@ mod core_support;
 use core_support::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
+use resumetry::core::decode::{Event, decode};
 
 const NAMES: [&str; 8] = [
     "tls13_full",
@@ -104,5 +105,21 @@ proptest! {
             wire.send(from, &bytes);
         }
         prop_assert!(run(&wire).0.len() <= 1);
+    }
+
+    #[test]
+    fn no_bytes_break_the_decoder(
+        kind in 0u32..5,
+        size in 0u32..200,
+        bytes in prop::collection::vec(any::<u8>(), 0..200),
+    ) {
+        let mut bytes = bytes;
+        if let Some(head) = bytes.first_chunk_mut::<8>() {
+            head[..4].copy_from_slice(&kind.to_ne_bytes());
+            head[4..].copy_from_slice(&size.to_ne_bytes());
+        }
+        if let Ok(Event::Segment(segment)) = decode(&bytes) {
+            prop_assert!(segment.data.len() as u32 <= segment.payload);
+        }
     }
 }

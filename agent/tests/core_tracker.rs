@@ -450,6 +450,142 @@ fn losses_elsewhere_make_an_incomplete_flow_lost() {
 }
 
 #[test]
+fn acknowledged_bytes_that_never_came_make_a_flow_lost() {
+    // The server's flight got lost, yet the client acknowledged it before it gave up.
+    let flights = flights("tls13_full");
+    let mut wire = Wire::new(1);
+    wire.send(Client, &flights[0].1)
+        .lose(Server, &flights[1].1)
+        .fin(Client);
+    let (records, stats) = run_with_loss(&wire, 0);
+    assert!(records.is_empty());
+    assert_eq!(stats.lost_ring_loss, 1);
+}
+
+#[test]
+fn a_reset_acknowledges_nothing() {
+    let mut wire = Wire::new(1);
+    wire.send(Client, &flights("tls13_full")[0].1).reset(Server);
+    if let Some(Owned::Segment(reset, _)) = wire.events.last_mut() {
+        reset.acknowledgment = reset.acknowledgment.wrapping_add(5000);
+    }
+    assert_eq!(record(&wire).failure, Some(Failure::Reset));
+}
+
+#[test]
+fn a_client_certificate_that_was_cut_off_is_a_flight() {
+    let flights = flights("tls13_client_certificate");
+    let mut wire = Wire::new(1);
+    for (from, bytes) in &flights[..2] {
+        wire.send(*from, bytes);
+    }
+    wire.send_with_hole(Client, &flights[2].1, flights[2].1.len() - 100);
+    wire.wait(MILLISECOND).send(Server, &flights[3].1);
+    let record = record(&wire);
+    assert!(record.established);
+    assert_eq!(
+        record.handshake_ns,
+        Some(0),
+        "the flight, not the answer, ends it"
+    );
+}
+
+#[test]
+fn the_servers_answer_closes_the_clients_flight() {
+    let mut wire = Wire::new(1);
+    // With a library that stays silent, the record waits and later client data could move the end.
+    wire.ssl = SSL;
+    for (from, bytes) in &flights("tls13_full_no_tickets")[..2] {
+        wire.send(*from, bytes);
+    }
+    wire.send(Client, &protected(1200)).wait(MILLISECOND);
+    wire.send(Server, &protected(200)).wait(MILLISECOND);
+    wire.send(Client, &protected(300));
+    assert_eq!(record(&wire).handshake_ns, Some(0));
+}
+
+#[test]
+fn reused_ports_without_a_seen_end_are_lost() {
+    let mut first = Wire::new(50_000);
+    first.send(Client, &flights("tls13_full")[0].1);
+    let mut bench = Bench::new(Limits::default());
+    bench.feed(&first.events);
+    if let Owned::Segment(hello, _) = &mut first.events[0] {
+        hello.sequence = hello.sequence.wrapping_add(1 << 30);
+    }
+    bench.feed(&first.events);
+    assert!(bench.records.is_empty());
+    assert_eq!(bench.tracker.stats().lost_truncated, 1);
+    assert_balance(&bench.tracker.stats());
+}
+
+#[test]
+fn data_that_leaves_in_a_strangers_context_joins_nothing() {
+    let flights = flights("tls13_psk");
+    let mut wire = Wire::new(1);
+    wire.send(Client, &flights[0].1)
+        .send(Server, &flights[1].1[..50]);
+    wire.ssl = SSL;
+    wire.send(Server, &flights[1].1[50..]);
+    if let Some(Owned::Segment(stray, _)) = wire.events.last_mut() {
+        stray.pid_tgid = 99 << 32;
+    }
+    wire.events.push(Owned::Library {
+        time_ns: wire.now_ns,
+        pid_tgid: 99 << 32,
+        ssl: SSL,
+    });
+    let mut bench = Bench::new(Limits::default());
+    bench.feed(&wire.events);
+    assert!(bench.records.is_empty());
+    bench.feed(&wire.send(Client, &flights[2].1).events[4..]);
+    bench.tick(wire.now_ns + 2 * SECOND, 0);
+    assert_eq!(bench.records[0].pid, Some(PID));
+    assert_eq!(bench.records[0].handshake_source, Some(Source::Wire));
+}
+
+#[test]
+fn the_library_of_a_tls13_client_does_not_know_the_servers_end() {
+    let flights = flights("tls13_psk");
+    let mut wire = Wire::new(1);
+    (wire.observed, wire.ssl) = (Client, SSL);
+    wire.send(Client, &flights[0].1).wait(MILLISECOND);
+    wire.send(Server, &flights[1].1).wait(MILLISECOND);
+    wire.library().wait(MILLISECOND);
+    wire.send(Client, &flights[2].1).send(Server, &flights[3].1);
+    let record = record(&wire);
+    assert_eq!(record.handshake_source, Some(Source::Wire));
+    assert_eq!(record.handshake_ns, Some(3 * MILLISECOND));
+}
+
+#[test]
+fn the_second_client_hello_may_bring_the_offer() {
+    let mut all = flights("tls13_retry");
+    all[2] = flights("tls13_retry_psk")[2].clone();
+    let mut wire = Wire::new(1);
+    for (from, bytes) in &all {
+        wire.send(*from, bytes);
+    }
+    assert_eq!(record(&wire).offered, Method::Psk);
+}
+
+#[test]
+fn the_certificate_alone_tells_a_full_handshake() {
+    // Just the header of the Certificate was copied; the library says that it went well.
+    let flights = flights("tls12_full");
+    let mut wire = Wire::new(1);
+    wire.ssl = SSL;
+    wire.send(Client, &flights[0].1);
+    let server = &flights[1].1;
+    let first = 5 + usize::from(u16::from_be_bytes([server[3], server[4]]));
+    wire.send_with_hole(Server, server, server.len() - first - 9);
+    wire.wait(MILLISECOND).library();
+    let record = record(&wire);
+    assert!(record.established && !record.resumed);
+    assert!(record.certificate_chain_bytes.is_some());
+}
+
+#[test]
 fn a_truncated_client_hello_is_lost_not_unoffered() {
     let hello = &flights("tls13_psk")[0].1;
     let mut wire = Wire::new(1);

@@ -161,11 +161,6 @@ impl RecordReader {
         self.position
     }
 
-    /// Nothing is half read: the stream may end here.
-    pub fn is_between_records(&self) -> bool {
-        matches!(self.state, State::Header) && self.header.length == 0 && !self.message.is_open
-    }
-
     /// Reads on. `receive` gets each item with the offset behind it.
     pub fn data(
         &mut self,
@@ -435,5 +430,130 @@ impl Message {
     /// Its last byte came, or it has none, and it was not handed on yet.
     fn is_complete(&self) -> bool {
         self.is_open && self.left == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of handshake messages: (type, body length) each, bodies of 0x55.
+    fn handshakes(messages: &[(u8, u8)]) -> Vec<u8> {
+        let mut body = Vec::new();
+        for &(kind, length) in messages {
+            body.extend_from_slice(&[kind, 0, 0, length]);
+            body.resize(body.len() + usize::from(length), 0x55);
+        }
+        let mut record = vec![22, 3, 3];
+        record.extend_from_slice(&(body.len() as u16).to_be_bytes());
+        record.extend_from_slice(&body);
+        record
+    }
+
+    /// Reads data and holes (negative numbers of bytes to skip) and writes down what comes out.
+    fn read(data: &[u8], parts: &[i64]) -> (String, Result<(), RecordError>) {
+        let mut reader = RecordReader::default();
+        let (mut out, mut at) = (String::new(), 0);
+        for &part in parts {
+            let length = part.unsigned_abs() as usize;
+            let mut receive = |item: Item<'_>, _: u64| {
+                out += &match item {
+                    Item::Message { kind, length, body } => {
+                        format!("message {kind} of {length}, {} read; ", body.len())
+                    }
+                    Item::Alert { level, description } => format!("alert {level} {description}; "),
+                    Item::ChangeCipherSpec => {
+                        out += "change; ";
+                        return Next::Protect;
+                    }
+                    Item::Protected { kind, length } => format!("protected {kind} {length}; "),
+                    Item::MessageStart { .. } | Item::ProtectedStart { .. } => {
+                        return Next::Continue;
+                    }
+                };
+                Next::Continue
+            };
+            let result = match part {
+                0.. => reader.data(&data[at..at + length], &mut receive),
+                _ => reader.hole(length as u64, &mut receive),
+            };
+            if result.is_err() {
+                return (out, result);
+            }
+            at += length;
+        }
+        (out, Ok(()))
+    }
+
+    #[test]
+    fn reads_coalesced_messages_at_every_split() {
+        let mut data = handshakes(&[(2, 38), (11, 90), (14, 0)]);
+        data.extend_from_slice(&[20, 3, 3, 0, 1, 1]);
+        data.extend_from_slice(&[22, 3, 3, 0, 4, 9, 9, 9, 9]);
+        data.extend_from_slice(&[21, 3, 3, 0, 2, 9, 9]);
+        let expected = "message 2 of 38, 38 read; message 11 of 90, 0 read; message 14 of 0, 0 \
+                        read; change; protected 22 4; protected 21 2; ";
+        for split in 0..data.len() as i64 {
+            let (out, result) = read(&data, &[split, data.len() as i64 - split]);
+            assert_eq!(
+                (out.as_str(), result),
+                (expected, Ok(())),
+                "split at {split}"
+            );
+        }
+        let ones = vec![1; data.len()];
+        assert_eq!(read(&data, &ones).0, expected);
+    }
+
+    #[test]
+    fn reads_a_message_of_several_records() {
+        let whole = handshakes(&[(2, 38)]);
+        let mut data = vec![22, 3, 3, 0, 10];
+        data.extend_from_slice(&whole[5..15]);
+        data.extend_from_slice(&[22, 3, 3, 0, 32]);
+        data.extend_from_slice(&whole[15..]);
+        assert_eq!(
+            read(&data, &[data.len() as i64]).0,
+            "message 2 of 38, 38 read; "
+        );
+    }
+
+    #[test]
+    fn skips_holes_inside_bodies_that_are_not_wanted() {
+        let data = handshakes(&[(11, 90), (14, 0)]);
+        let expected = "message 11 of 90, 0 read; message 14 of 0, 0 read; ";
+        assert_eq!(read(&data, &[9, -90, 4]), (expected.to_owned(), Ok(())));
+        assert_eq!(read(&data, &[20, -40, 43]), (expected.to_owned(), Ok(())));
+    }
+
+    #[test]
+    fn gives_up_when_a_header_or_hello_falls_into_a_hole() {
+        let data = handshakes(&[(11, 90), (14, 0)]);
+        let lost = Err(RecordError::LostInHole);
+        assert_eq!(read(&data, &[9, -92, 2]).1, lost);
+        assert_eq!(read(&data, &[-103]).1, lost);
+        assert_eq!(read(&data, &[3, -100]).1, lost);
+        assert_eq!(read(&handshakes(&[(2, 38)]), &[20, -10, 17]).1, lost);
+    }
+
+    #[test]
+    fn skips_a_hole_in_a_protected_record_but_not_beyond() {
+        let data = [&[23, 3, 3, 0, 100][..], &[0; 100]].concat();
+        assert_eq!(read(&data, &[7, -98]).0, "protected 23 100; ");
+        assert_eq!(read(&data, &[7, -99]).1, Err(RecordError::LostInHole));
+    }
+
+    #[test]
+    fn refuses_what_is_no_record_at_its_first_wrong_byte() {
+        for bytes in [
+            &b"GET"[..],
+            &[22, 4],
+            &[22, 3, 9],
+            &[22, 3, 3, 0x7f, 0],
+            &[22, 3, 3, 0, 0],
+        ] {
+            let result = read(bytes, &[bytes.len() as i64]).1;
+            assert_eq!(result, Err(RecordError::NotARecord), "{bytes:?}");
+        }
     }
 }

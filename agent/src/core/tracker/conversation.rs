@@ -73,6 +73,8 @@ pub struct Conversation {
     /// A client record of any size followed the ServerHello (TLS 1.3).
     saw_client_flight: bool,
     saw_end_of_early_data: bool,
+    /// Of the latest protected record.
+    client_record_length: u16,
     client_is_closing: bool,
     /// The server's first record after the client's flight has the size of an alert.
     suspects_alert: bool,
@@ -89,17 +91,16 @@ impl Conversation {
         }
         match (from, item) {
             (End::Client, Item::MessageStart { kind, length }) => self.client_message(kind, length),
-            (_, Item::MessageStart { .. }) => Next::Continue,
+            (End::Server, Item::MessageStart { kind, length }) => self.server_flight(kind, length),
             (End::Client, Item::Message { kind, body, .. }) => self.client_hello(kind, body),
             (End::Client, _) if self.hello.is_none() => self.not_tls(),
-            (End::Server, Item::Message { kind, length, body }) => {
-                self.server_message(kind, length, body)
-            }
+            (End::Server, Item::Message { kind, body, .. }) => self.server_message(kind, body),
             (_, Item::ChangeCipherSpec) => self.change_cipher_spec(from),
             (_, Item::Alert { level, description }) => self.alert(from, level, description),
             (_, Item::ProtectedStart { kind, length }) => {
-                if from == End::Server {
-                    self.server_record(kind, length);
+                match from {
+                    End::Client => self.client_record_length = length,
+                    End::Server => self.server_record(kind, length),
                 }
                 Next::Continue
             }
@@ -156,33 +157,33 @@ impl Conversation {
         Next::Continue
     }
 
-    fn server_message(&mut self, kind: u8, length: u32, body: &[u8]) -> Next {
+    /// Judges the server's flight by the headers of its messages: their bodies need not be copied.
+    fn server_flight(&mut self, kind: u8, length: u32) -> Next {
+        match kind {
+            handshake::CERTIFICATE => self.certificate_bytes = Some(length),
+            handshake::CERTIFICATE_STATUS => self.saw_status = true,
+            handshake::SERVER_KEY_EXCHANGE
+            | handshake::CERTIFICATE_REQUEST
+            | handshake::SERVER_HELLO_DONE => {}
+            _ => return Next::Continue,
+        }
+        self.saw_full_flight = true;
+        self.resumed = Some(false);
+        Next::Continue
+    }
+
+    fn server_message(&mut self, kind: u8, body: &[u8]) -> Next {
         match kind {
             handshake::SERVER_HELLO if self.server.is_none() => return self.server_hello(body),
             handshake::HELLO_RETRY_REQUEST_DRAFT => self.hello_retry = true,
             // RFC 5077, 3.3: before the ChangeCipherSpec, in clear text.
             handshake::NEW_SESSION_TICKET => self.tickets += 1,
-            handshake::CERTIFICATE => {
-                self.saw_full_flight = true;
-                self.certificate_bytes = Some(length);
-            }
-            handshake::CERTIFICATE_STATUS => {
-                self.saw_full_flight = true;
-                self.saw_status = true;
-            }
             handshake::SERVER_KEY_EXCHANGE => {
-                self.saw_full_flight = true;
                 let cipher = self.server.as_ref().map_or(0, |server| server.cipher);
                 self.group = named_curve(cipher, body);
             }
-            handshake::CERTIFICATE_REQUEST | handshake::SERVER_HELLO_DONE => {
-                self.saw_full_flight = true;
-            }
             // HelloRequest and anything else tell nothing.
             _ => {}
-        }
-        if self.saw_full_flight {
-            self.resumed = Some(false);
         }
         Next::Continue
     }
@@ -329,6 +330,8 @@ impl Conversation {
             self.suspects_alert = false;
             self.is_confirmed = true;
         }
+        // The server answered, so the client's flight is over.
+        self.finished = self.finished.or(self.flight);
     }
 
     fn server_record_end(&mut self, kind: u8, at: Moment) -> Next {
@@ -345,6 +348,21 @@ impl Conversation {
             }
         }
         Next::Continue
+    }
+
+    /// Nothing more of the client can be read: its bytes were not copied. A certificate that was
+    /// cut off still shows that a flight came.
+    pub fn lost_client(&mut self, at: Moment) {
+        let Some(server) = self.server.as_ref() else {
+            return;
+        };
+        if server.version == TLS13
+            && self.finished.is_none()
+            && self.client_record_length > finished_record_length(server.cipher)
+            && !self.hello.as_ref().is_some_and(|hello| hello.early_data)
+        {
+            self.flight = Some(at);
+        }
     }
 
     /// The client closed its direction.

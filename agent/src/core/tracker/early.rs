@@ -97,3 +97,62 @@ impl Released {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn segment(port: u16, time_ns: u64, data: &'static [u8]) -> Segment<'static> {
+        Segment {
+            time_ns,
+            key: FlowKey {
+                netns: 0,
+                local_address: [0; 16],
+                remote_address: [0; 16],
+                local_port: 443,
+                remote_port: port,
+                padding: 0,
+            },
+            established_ns: 0,
+            pid_tgid: 0,
+            ssl: 0,
+            sequence: 0,
+            acknowledgment: 0,
+            payload: data.len() as u32,
+            srtt_us: 0,
+            direction: 0,
+            flags: 0,
+            data,
+        }
+    }
+
+    #[test]
+    fn holds_no_more_flows_than_its_limit() {
+        let mut early = EarlySegments::new(4);
+        for port in 0..100 {
+            early.hold(&segment(port, 0, b"x"));
+        }
+        assert_eq!((early.flows.len(), early.order.len()), (4, 4));
+        assert!(early.release(&segment(99, 0, b"").key).is_some());
+    }
+
+    #[test]
+    fn holds_no_more_of_a_flow_than_its_limit() {
+        let mut early = EarlySegments::new(4);
+        for _ in 0..100 {
+            early.hold(&segment(1, 0, &[0; 4096]));
+        }
+        let held = early.release(&segment(1, 0, b"").key).expect("it was held");
+        assert_eq!(held.segments().count(), FLOW_BYTES / 4096);
+    }
+
+    #[test]
+    fn drops_what_waited_too_long() {
+        let mut early = EarlySegments::new(4);
+        early.hold(&segment(1, 10, b"x"));
+        early.expire(10 + HOLD_NS - 1);
+        assert_eq!(early.flows.len(), 1);
+        early.expire(10 + HOLD_NS);
+        assert!(early.flows.is_empty() && early.order.is_empty());
+    }
+}

@@ -190,11 +190,6 @@ impl Flow {
         self.ending = self.ending.max(Some(ending));
     }
 
-    /// Both directions were closed in order.
-    pub fn is_closed(&self) -> bool {
-        self.client.stream.is_closed() && self.server.stream.is_closed()
-    }
-
     /// Bytes are known to exist that never came.
     pub fn has_gap(&self) -> bool {
         self.client.stream.has_gap() || self.server.stream.has_gap()
@@ -258,7 +253,16 @@ impl Flow {
                 };
                 match result {
                     Ok(()) => {}
-                    Err(RecordError::LostInHole) => *is_blind = true,
+                    Err(RecordError::LostInHole) => {
+                        *is_blind = true;
+                        if from == End::Client {
+                            talk.lost_client(Moment {
+                                time_ns,
+                                client_bytes: records.position(),
+                                server_bytes: other_bytes,
+                            });
+                        }
+                    }
                     Err(RecordError::NotARecord) => talk.garbage(),
                 }
             },

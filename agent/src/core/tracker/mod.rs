@@ -12,7 +12,7 @@ mod table;
 
 use std::collections::HashMap;
 
-use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_HELLO};
+use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
 use self::early::EarlySegments;
@@ -127,7 +127,9 @@ impl Tracker {
         }
     }
 
-    /// Advances time, and learns how many events the kernel has lost so far.
+    /// Advances time, and learns how many events the kernel has lost so far. The figure must have
+    /// been read after the last event was taken: only then are flows that ended since known to
+    /// have lost nothing.
     pub fn tick(&mut self, now_ns: u64, kernel_lost: u64, sink: Sink<'_>) {
         self.kernel_lost = self.kernel_lost.max(kernel_lost);
         self.now_ns = self.now_ns.max(now_ns);
@@ -196,8 +198,8 @@ impl Tracker {
             if self.table.flow(slot).starts_like(segment) {
                 return self.advance(slot, segment, sink);
             }
-            // The ports serve a new connection: the old one is over.
-            self.table.flow(slot).end(Ending::Closed);
+            // The ports serve a new connection: the old one is over, though its end was not seen.
+            self.table.flow(slot).end(Ending::Forgotten);
             self.conclude(slot, Tombstone::None, sink);
         }
         while self.table.len() >= self.limits.flows.max(1) {
@@ -234,6 +236,12 @@ impl Tracker {
         }
         self.now_ns = self.now_ns.max(segment.time_ns);
         let flow = self.table.flow(slot);
+        if flow.is_done {
+            if segment.flags & (SEGMENT_FIN | SEGMENT_RST) != 0 {
+                self.forget(slot);
+            }
+            return;
+        }
         flow.segment(segment, self.limits.bytes_per_flow);
         self.settle(slot, sink);
     }
@@ -276,12 +284,6 @@ impl Tracker {
     fn settle(&mut self, slot: Slot, sink: Sink<'_>) {
         let queue = self.table.queue(slot);
         let flow = self.table.flow(slot);
-        if flow.is_done {
-            if flow.ending == Some(Ending::Reset) || flow.is_closed() {
-                self.forget(slot);
-            }
-            return;
-        }
         let awaits_library = flow.awaits_library();
         let is_established = flow.talk.established().is_some();
         let has_failed = flow.talk.failure.is_some();
@@ -358,14 +360,13 @@ impl Tracker {
         }
     }
 
-    /// Makes room: first what is finished or decided, then the oldest handshake.
+    /// Makes room: first what is finished or established, then what nothing can be told of yet.
     fn evict(&mut self, sink: Sink<'_>) {
-        for queue in [Queue::Lingering, Queue::Ending] {
-            if let Some((slot, _)) = self.table.front(queue) {
-                return self.conclude(slot, Tombstone::None, sink);
-            }
+        if let Some((slot, _)) = self.table.front(Queue::Lingering) {
+            return self.conclude(slot, Tombstone::None, sink);
         }
-        if let Some((slot, _)) = self.table.front(Queue::Handshaking) {
+        let oldest = self.table.front(Queue::Handshaking);
+        if let Some((slot, _)) = oldest.or_else(|| self.table.front(Queue::Ending)) {
             self.stats.lost_evicted += 1;
             self.forget(slot);
         }
