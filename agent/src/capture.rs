@@ -127,14 +127,18 @@ impl Capture {
             })
             .map_err(CaptureError::Thread)?;
         let limits = Limits {
-            handshake_timeout_ns: u64::try_from(config.handshake_timeout.as_nanos()).unwrap_or(u64::MAX),
+            handshake_timeout_ns: u64::try_from(config.handshake_timeout.as_nanos())
+                .unwrap_or(u64::MAX),
             ..Limits::default()
         };
         Ok(Self {
             pipeline: Pipeline {
                 ring,
                 stats,
-                tracker: Tracker::new(limits, Fingerprinter::new(config.fingerprint_salt.as_bytes())),
+                tracker: Tracker::new(
+                    limits,
+                    Fingerprinter::new(config.fingerprint_salt.as_bytes()),
+                ),
                 processes: ProcessTable::new("/proc"),
                 watcher: notices.clone(),
                 recorder,
@@ -197,8 +201,16 @@ fn attach_cgroup_taps(
     Ok(())
 }
 
-fn attach_library_tap(half: &mut KernelHalf, config: &CaptureConfig) -> Result<LibraryProbes, AttachError> {
-    let pids = config.pids.iter().copied().filter_map(NonZeroU32::new).collect();
+fn attach_library_tap(
+    half: &mut KernelHalf,
+    config: &CaptureConfig,
+) -> Result<LibraryProbes, AttachError> {
+    let pids = config
+        .pids
+        .iter()
+        .copied()
+        .filter_map(NonZeroU32::new)
+        .collect();
     let probes = LibraryProbes::load(half, pids)?;
     if let Err(error) = half.attach_exec() {
         log::warn!("{error}\nnew programs are found by the scan every 30 s instead");
@@ -207,7 +219,11 @@ fn attach_library_tap(half: &mut KernelHalf, config: &CaptureConfig) -> Result<L
 }
 
 /// Reports a tap that cannot be attached; an error when the user insists on it.
-fn left_out(demand: Demand, error: CaptureError, reasons: &mut Vec<String>) -> Result<(), CaptureError> {
+fn left_out(
+    demand: Demand,
+    error: CaptureError,
+    reasons: &mut Vec<String>,
+) -> Result<(), CaptureError> {
     if demand == Demand::Required {
         return Err(error);
     }
@@ -221,7 +237,7 @@ fn named_libraries(paths: &[PathBuf]) -> Result<Vec<LibraryFile>, CaptureError> 
     paths
         .iter()
         .map(|path| {
-            libraries::describe(path).map_err(|source| CaptureError::Library {
+            libraries::named(path).map_err(|source| CaptureError::Library {
                 path: path.clone(),
                 source,
             })
@@ -229,7 +245,9 @@ fn named_libraries(paths: &[PathBuf]) -> Result<Vec<LibraryFile>, CaptureError> 
         .collect()
 }
 
-fn recorder(config: &CaptureConfig) -> Result<Option<Recorder<Box<dyn Write + Send>>>, CaptureError> {
+fn recorder(
+    config: &CaptureConfig,
+) -> Result<Option<Recorder<Box<dyn Write + Send>>>, CaptureError> {
     let Some(path) = &config.record_events else {
         return Ok(None);
     };
@@ -245,10 +263,17 @@ fn recorder(config: &CaptureConfig) -> Result<Option<Recorder<Box<dyn Write + Se
 fn log_library(event: &LibraryEvents) {
     match event {
         LibraryEvents::Attached(file) => {
-            log::info!("attached to {} ({} processes)", file.path_in_process.display(), file.pids.len());
+            log::info!(
+                "attached to {} ({} processes)",
+                file.path_in_process.display(),
+                file.pids.len()
+            );
         }
         LibraryEvents::Detached(file) => {
-            log::info!("detached from {}, which nobody uses any more", file.path_in_process.display());
+            log::info!(
+                "detached from {}, which nobody uses any more",
+                file.path_in_process.display()
+            );
         }
         LibraryEvents::Failed(file, error) if lacks_symbol(error) => {
             log::debug!("{} has no SSL_do_handshake", file.path_in_process.display());

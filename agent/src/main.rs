@@ -1,35 +1,54 @@
-use agent_common::event::*;
-use std::os::fd::AsFd;
-fn main() -> anyhow::Result<()> {
-    let mut half = resumetry::probe::KernelHalf::load(resumetry::probe::LoadOptions {
-        ring_bytes: 8 << 20,
-        library_tap: true,
-    })?;
-    let cg = resumetry::probe::open_cgroup(None)?;
-    half.attach_wire(cg.as_fd())?;
-    half.attach_socket(cg.as_fd())?;
-    half.attach_exec()?;
-    let ring = half.take_events()?;
+//! The command line: maps what happened to an exit code.
 
-    {
-        let mut ring = resumetry::source::ring::EventRing::new(ring);
-        eprintln!("ready");
-        loop {
-            ring.wait()?;
-            ring.drain(1000, |e| {
-                let kind = u32::from_ne_bytes(e[..4].try_into().unwrap());
-                if kind == KIND_SEGMENT {
-                    let ev: SegmentEvent = unsafe { std::ptr::read_unaligned(e.as_ptr().cast()) };
-                    println!(
-                        "{:?} len={} data={:02x?}",
-                        ev,
-                        e.len(),
-                        &e[112..112 + (ev.captured as usize).min(8)]
-                    );
-                } else {
-                    println!("kind {kind}");
-                }
-            });
+mod commands;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use resumetry::{
+    cli::Cli,
+    config::{self, Command, values::LogLevel},
+};
+
+fn main() -> ExitCode {
+    let command = match config::resolve(Cli::parse()) {
+        Ok(command) => command,
+        Err(error) => {
+            eprintln!("resumetry: {error}");
+            return ExitCode::from(2);
         }
-    }
+    };
+    let done = match command {
+        Command::Run(config) => {
+            log_to_stderr(config.capture.log_level);
+            commands::run(&config)
+        }
+        Command::Trace(config) => {
+            log_to_stderr(config.capture.log_level);
+            commands::trace(config)
+        }
+        Command::Doctor(config) => commands::doctor(&config),
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("resumetry: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn log_to_stderr(level: LogLevel) {
+    env_logger::Builder::new()
+        .filter_level(level.into())
+        // aya tells about every map and program it loads.
+        .filter_module("aya", log::LevelFilter::Warn)
+        .filter_module("aya_obj", log::LevelFilter::Warn)
+        .format(|out, record| {
+            use std::io::Write;
+            writeln!(
+                out,
+                "{}: {}",
+                record.level().as_str().to_ascii_lowercase(),
+                record.args()
+            )
+        })
+        .init();
 }

@@ -88,7 +88,11 @@ impl Pipeline {
     ///
     /// # Errors
     /// [`PipelineError`]; the probes go with the process.
-    pub fn run(mut self, consumer: &mut impl Consumer, stop: &AtomicBool) -> Result<(), PipelineError> {
+    pub fn run(
+        mut self,
+        consumer: &mut impl Consumer,
+        stop: &AtomicBool,
+    ) -> Result<(), PipelineError> {
         let mut health = Health::default();
         let mut next_tick = 0;
         while !stop.load(Ordering::Relaxed) && !consumer.satisfied() {
@@ -112,7 +116,11 @@ impl Pipeline {
         Ok(())
     }
 
-    fn drain(&mut self, consumer: &mut impl Consumer, health: &mut Health) -> Result<usize, PipelineError> {
+    fn drain(
+        &mut self,
+        consumer: &mut impl Consumer,
+        health: &mut Health,
+    ) -> Result<usize, PipelineError> {
         let Self {
             ring,
             tracker,

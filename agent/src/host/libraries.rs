@@ -96,6 +96,39 @@ fn add_process(
     }
 }
 
+/// A library file named by its path, as if some process mapped it.
+///
+/// # Errors
+/// Whatever opening the file returns; a directory is an error too.
+pub fn named(path: &Path) -> io::Result<LibraryFile> {
+    let path = path.canonicalize()?;
+    let metadata = fs::File::open(&path)?.metadata()?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "this is no regular file",
+        ));
+    }
+    let device = metadata.dev();
+    Ok(LibraryFile {
+        device: format!(
+            "{:02x}:{:02x}",
+            rustix::fs::major(device),
+            rustix::fs::minor(device)
+        ),
+        inode: metadata.ino(),
+        name: path
+            .file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+            .unwrap_or_default(),
+        path_in_process: path.clone(),
+        path,
+        crypto: None,
+        pids: Vec::new(),
+        deleted: false,
+    })
+}
+
 fn describe(
     mapping: &Mapping<'_>,
     mappings: &[Mapping<'_>],

@@ -124,7 +124,11 @@ impl LibraryProbes {
         let scopes: Vec<UProbeScope> = if self.processes.is_empty() {
             vec![UProbeScope::AllProcesses]
         } else {
-            self.processes.iter().copied().map(UProbeScope::OneProcess).collect()
+            self.processes
+                .iter()
+                .copied()
+                .map(UProbeScope::OneProcess)
+                .collect()
         };
         let mut links = Vec::new();
         for scope in scopes {
@@ -182,9 +186,11 @@ fn attach_one(
 
 fn detach(half: &mut KernelHalf, links: Vec<(&'static str, UProbeLinkId)>) {
     for (program, link) in links {
-        let detached: Result<(), AttachError> = half
-            .program(Tap::Library, program)
-            .and_then(|probe: &mut UProbe| probe.detach(link).map_err(failed(Tap::Library, program)));
+        let detached: Result<(), AttachError> =
+            half.program(Tap::Library, program)
+                .and_then(|probe: &mut UProbe| {
+                    probe.detach(link).map_err(failed(Tap::Library, program))
+                });
         if let Err(error) = detached {
             log::warn!("{error}");
         }

@@ -8,8 +8,6 @@ use aya::{
 };
 use thiserror::Error;
 
-use super::attach::Tap;
-
 /// The compiled kernel half, put here by the build script.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/resumetry.bpf.o"));
 
@@ -114,7 +112,10 @@ impl KernelHalf {
     /// # Errors
     /// [`LoadError::Missing`] on a second call.
     pub fn take_stats(&mut self) -> Result<KernelStats, LoadError> {
-        let map = self.ebpf.take_map("STATS").ok_or(LoadError::Missing("map STATS"))?;
+        let map = self
+            .ebpf
+            .take_map("STATS")
+            .ok_or(LoadError::Missing("map STATS"))?;
         let counters = PerCpuArray::try_from(map).map_err(|source| LoadError::Map {
             name: "STATS",
             source,
@@ -131,10 +132,13 @@ impl KernelStats {
     pub fn read(&self) -> Result<[u64; stats::COUNT as usize], LoadError> {
         let mut sums = [0; stats::COUNT as usize];
         for (index, sum) in (0_u32..).zip(&mut sums) {
-            let values = self.counters.get(&index, 0).map_err(|source| LoadError::Map {
-                name: "STATS",
-                source,
-            })?;
+            let values = self
+                .counters
+                .get(&index, 0)
+                .map_err(|source| LoadError::Map {
+                    name: "STATS",
+                    source,
+                })?;
             *sum = values.iter().sum();
         }
         Ok(sums)
