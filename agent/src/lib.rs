@@ -1,6 +1,12 @@
 //! Resumetry: which share of TLS connections resumes, and why the others do not.
 
+pub mod capture;
+pub mod cli;
+pub mod config;
 pub mod core;
 pub mod host;
+pub mod output;
+pub mod pipeline;
 pub mod probe;
 pub mod source;
+pub mod watch;

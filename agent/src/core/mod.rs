@@ -1,4 +1,14 @@
 //! From bytes to handshake records: pure. Nothing here knows of clocks, sockets, files, threads,
 //! aya or tokio; time comes in as a parameter.
+//!
+//! `decode` turns ring-buffer bytes into events, `stream` puts the segments of one direction in
+//! order, `tls` reads records and messages, `tracker` ties it together, one `record::Handshake`
+//! per connection.
 
+pub mod decode;
+pub mod fingerprint;
+pub mod names;
 pub mod record;
+pub mod stream;
+pub mod tls;
+pub mod tracker;

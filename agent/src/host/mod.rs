@@ -1,2 +1,7 @@
-//! What the host tells: processes, cgroups, libraries.
+//! What this host is and runs, read from /proc and /sys. An edge of the program: it reads files,
+//! and trusts none of them to be well formed, because processes come and go while they are read.
+
 pub mod cgroup;
+pub mod doctor;
+pub mod libraries;
+pub mod process;

@@ -39,16 +39,6 @@ impl Tap {
     }
 }
 
-/// Which taps a user wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taps {
-    pub wire: bool,
-    pub library: bool,
-    pub socket: bool,
-    /// True when a tap that cannot be attached ends the agent instead of being left out.
-    pub required: bool,
-}
-
 /// Why a tap is not attached.
 #[derive(Debug, Error)]
 pub enum AttachError {

@@ -9,7 +9,7 @@ use std::{
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 use thiserror::Error;
 
-use crate::host::cgroup::find_cgroup2;
+use crate::host::cgroup::locate;
 
 /// Why there is no cgroup to attach to.
 #[derive(Debug, Error)]
@@ -30,35 +30,33 @@ pub enum CgroupError {
     NotMounted { source: std::io::Error },
 }
 
-/// Opens `path`, or else the root of the cgroup2 hierarchy, wherever it is mounted: here, in the
-/// mount namespace of process 1, or privately without a place in any file system.
+/// Opens `path`, or else the root of the cgroup2 hierarchy: where it is mounted, or by a private
+/// mount that has no place in any file system.
 ///
 /// # Errors
 /// [`CgroupError`], see its texts.
 pub fn open(path: Option<&Path>) -> Result<OwnedFd, CgroupError> {
-    if let Some(path) = path {
-        return open_directory(path);
-    }
-    for (mounts, root) in [
-        ("/proc/self/mounts", "/"),
-        ("/proc/1/mounts", "/proc/1/root"),
-    ] {
-        let Ok(text) = std::fs::read_to_string(mounts) else {
-            continue;
-        };
-        if let Some(mount) = find_cgroup2(&text) {
-            let path = Path::new(root).join(mount.strip_prefix("/").unwrap_or(&mount));
-            if let Ok(directory) = open_directory(&path) {
-                return Ok(directory);
+    let found;
+    let path = match path {
+        Some(path) => path,
+        None => match locate(Path::new("/proc")) {
+            Ok(root) => {
+                if !root.whole_host {
+                    log::warn!(
+                        "only this container's part of the cgroup hierarchy is visible: other \
+                         containers are not seen; share the host's process ids (hostPID)"
+                    );
+                }
+                found = root.path;
+                &found
             }
-        }
-    }
-    mount_detached().map_err(|errno| CgroupError::NotMounted {
-        source: errno.into(),
-    })
-}
-
-fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
+            Err(_) => {
+                return mount_detached().map_err(|errno| CgroupError::NotMounted {
+                    source: errno.into(),
+                });
+            }
+        },
+    };
     match File::open(path) {
         Ok(directory) => Ok(directory.into()),
         Err(source) => Err(CgroupError::Open {

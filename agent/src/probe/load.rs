@@ -60,7 +60,11 @@ pub struct LoadOptions {
 /// kernel does the same when this process dies in any way, since nothing is pinned.
 pub struct KernelHalf {
     pub(super) ebpf: Ebpf,
-    stats: PerCpuArray<MapData, u64>,
+}
+
+/// The counters of the kernel half, readable from any thread.
+pub struct KernelStats {
+    counters: PerCpuArray<MapData, u64>,
 }
 
 impl KernelHalf {
@@ -76,25 +80,18 @@ impl KernelHalf {
         for (netns_cookie, current_pid) in features {
             let mut ebpf = load_object(options, netns_cookie, current_pid)?;
             match load_wire_programs(&mut ebpf) {
-                Ok(()) => return Self::new(ebpf),
+                Ok(()) => return Ok(Self::new(ebpf)),
                 Err(error) => refused.get_or_insert(error),
             };
         }
         Err(refused.unwrap_or(LoadError::Missing("wire_ingress")))
     }
 
-    fn new(mut ebpf: Ebpf) -> Result<Self, LoadError> {
+    fn new(mut ebpf: Ebpf) -> Self {
         if let Err(error) = aya_log::EbpfLogger::init(&mut ebpf) {
             log::debug!("the kernel half has no log: {error}");
         }
-        let map = ebpf
-            .take_map("STATS")
-            .ok_or(LoadError::Missing("map STATS"))?;
-        let stats = PerCpuArray::try_from(map).map_err(|source| LoadError::Map {
-            name: "STATS",
-            source,
-        })?;
-        Ok(Self { ebpf, stats })
+        Self { ebpf }
     }
 
     /// Takes the ring buffer; only the first call gets it.
@@ -112,27 +109,35 @@ impl KernelHalf {
         })
     }
 
+    /// Takes the counters; only the first call gets them.
+    ///
+    /// # Errors
+    /// [`LoadError::Missing`] on a second call.
+    pub fn take_stats(&mut self) -> Result<KernelStats, LoadError> {
+        let map = self.ebpf.take_map("STATS").ok_or(LoadError::Missing("map STATS"))?;
+        let counters = PerCpuArray::try_from(map).map_err(|source| LoadError::Map {
+            name: "STATS",
+            source,
+        })?;
+        Ok(KernelStats { counters })
+    }
+}
+
+impl KernelStats {
     /// The counters of `agent_common::stats`, summed over the processors.
     ///
     /// # Errors
     /// [`LoadError::Map`] when the kernel does not answer.
-    pub fn stats(&self) -> Result<[u64; stats::COUNT as usize], LoadError> {
+    pub fn read(&self) -> Result<[u64; stats::COUNT as usize], LoadError> {
         let mut sums = [0; stats::COUNT as usize];
         for (index, sum) in (0_u32..).zip(&mut sums) {
-            let values = self.stats.get(&index, 0).map_err(|source| LoadError::Map {
+            let values = self.counters.get(&index, 0).map_err(|source| LoadError::Map {
                 name: "STATS",
                 source,
             })?;
             *sum = values.iter().sum();
         }
         Ok(sums)
-    }
-
-    /// True when something of this tap can be attached.
-    pub fn offers(&self, tap: Tap) -> bool {
-        tap.programs()
-            .iter()
-            .all(|name| self.ebpf.program(name).is_some())
     }
 }
 

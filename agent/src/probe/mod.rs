@@ -2,10 +2,10 @@
 
 mod attach;
 mod cgroup;
-
+mod libraries;
 mod load;
 
-pub use attach::{AttachError, Tap, Taps};
+pub use attach::{AttachError, Tap};
 pub use cgroup::{CgroupError, open as open_cgroup};
-
-pub use load::{KernelHalf, LoadError, LoadOptions};
+pub use libraries::{LibraryEvents, LibraryProbes, lacks_symbol};
+pub use load::{KernelHalf, KernelStats, LoadError, LoadOptions};

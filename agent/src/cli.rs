@@ -1,0 +1,248 @@
+//! The command line as typed: flags, their environment variables and their help.
+//!
+//! Each settings struct is declared once and read twice, by clap (flags and variables) and by
+//! serde (the configuration file, keys spelled like the flags). Nothing here has a default:
+//! what is not given stays empty, so that `config` can fill it from the file and only then
+//! from the defaults. This module knows syntax only.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use serde::Deserialize;
+
+use crate::config::values::{
+    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, ResultFilter, RoleFilter, Span,
+    Taps,
+};
+
+/// Watches every TLS handshake of this host: which connections resume, which do not, and why
+#[derive(Debug, Parser)]
+#[command(name = "resumetry", version, after_help = EXAMPLES, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon: attach to the kernel, aggregate, serve /metrics, /healthz and /readyz
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(RunArgs),
+    /// Print one line for every finished handshake, live
+    #[command(after_help = TRACE_EXAMPLES)]
+    Trace(TraceArgs),
+    /// Say what this host allows, and what will therefore be seen
+    #[command(after_help = DOCTOR_EXAMPLES)]
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    #[command(flatten)]
+    pub capture: CaptureSettings,
+    #[command(flatten)]
+    pub run: RunSettings,
+}
+
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    #[command(flatten)]
+    pub capture: CaptureSettings,
+    #[command(flatten)]
+    pub trace: TraceSettings,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArgs {
+    #[command(flatten)]
+    pub file: FileArgs,
+    #[command(flatten)]
+    pub doctor: DoctorSettings,
+}
+
+#[derive(Debug, Args)]
+pub struct FileArgs {
+    /// TOML file with a key for every flag, spelled like the flag: `listen = "0.0.0.0:9650"`.
+    /// A flag wins over its variable, the variable over the file
+    #[arg(long, value_name = "FILE", env = "RESUMETRY_CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+/// What to watch, and how; the same for every command that captures.
+#[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Capture")]
+#[serde(default, rename_all = "kebab-case")]
+pub struct CaptureSettings {
+    /// Where to look; a tap that is asked for by name must work, or the command fails
+    /// [default: auto]
+    #[arg(long, value_name = "TAPS", env = "RESUMETRY_TAPS")]
+    pub taps: Option<Taps>,
+
+    /// Watch only the processes under this cgroup (a directory in a cgroup2 mount) [default: the
+    /// whole host]
+    #[arg(long, value_name = "PATH", env = "RESUMETRY_CGROUP")]
+    pub cgroup: Option<PathBuf>,
+
+    /// Restrict the library tap to this process; repeat it, or separate several by commas
+    #[arg(long, value_name = "PID", env = "RESUMETRY_PID", value_delimiter = ',',
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub pid: Vec<u32>,
+
+    /// Restrict the library tap to this libssl file; repeat it, or separate several by commas
+    #[arg(
+        long,
+        value_name = "PATH",
+        env = "RESUMETRY_LIBRARY",
+        value_delimiter = ','
+    )]
+    pub library: Vec<PathBuf>,
+
+    /// Constant label for every tls_* metric and every record, such as `pop=fra1`; repeat
+    /// it, or separate several by commas
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "RESUMETRY_LABEL",
+        value_delimiter = ','
+    )]
+    pub label: Vec<Label>,
+
+    /// Size of the ring buffer between kernel and agent: a power of two, such as `16MiB`
+    /// [default: 8MiB]
+    #[arg(long, value_name = "BYTES", env = "RESUMETRY_RING_BYTES")]
+    pub ring_bytes: Option<ByteSize>,
+
+    /// A handshake that stays silent this long has failed [default: 30s]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_HANDSHAKE_TIMEOUT")]
+    pub handshake_timeout: Option<Span>,
+
+    /// Salt of the ticket-key fingerprints; the same on every host whose keys you want to compare.
+    /// Prefer the variable or the file: a command line is visible to every user of the host
+    /// [default: resumetry]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "RESUMETRY_FINGERPRINT_SALT",
+        hide_env_values = true
+    )]
+    pub fingerprint_salt: Option<String>,
+
+    /// How much of client addresses records show [default: full]
+    #[arg(long, value_name = "HOW", env = "RESUMETRY_CLIENT_ADDRESS")]
+    pub client_address: Option<AddressMask>,
+
+    /// Least severe message to log on stderr [default: info]
+    #[arg(long, value_name = "LEVEL", env = "RESUMETRY_LOG_LEVEL")]
+    pub log_level: Option<LogLevel>,
+
+    /// Write every raw kernel event to this file, for `cargo xtask bench pipeline`
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "RESUMETRY_RECORD_EVENTS",
+        hide = true
+    )]
+    pub record_events: Option<PathBuf>,
+}
+
+#[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Metrics")]
+#[serde(default, rename_all = "kebab-case")]
+pub struct RunSettings {
+    /// Address of /metrics. Loopback unless told otherwise, because the metrics name every host
+    /// that is served here; 0.0.0.0:9650 opens it to the network
+    /// [default: 127.0.0.1:9650]
+    #[arg(long, value_name = "ADDR:PORT", env = "RESUMETRY_LISTEN")]
+    pub listen: Option<SocketAddr>,
+
+    /// Server names that get series of their own; the rest is `_other` [default: 1000]
+    #[arg(long, value_name = "N", env = "RESUMETRY_MAX_SERVER_NAMES")]
+    pub max_server_names: Option<u32>,
+
+    /// Server names that get histograms of their own; the rest is `_other` [default: 100]
+    #[arg(long, value_name = "N", env = "RESUMETRY_HISTOGRAM_SERVER_NAMES")]
+    pub histogram_server_names: Option<u32>,
+
+    /// A series without a handshake for this long goes away [default: 1h]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_SERIES_TTL")]
+    pub series_ttl: Option<Span>,
+}
+
+#[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Output")]
+#[serde(default, rename_all = "kebab-case")]
+pub struct TraceSettings {
+    /// `text` for people, `json` for programs: one object a line [default: text]
+    #[arg(long, value_name = "FORMAT", env = "RESUMETRY_FORMAT")]
+    pub format: Option<Format>,
+
+    /// Only server names that match, `*` and `?` stand for any; `_none` is no name at all
+    #[arg(long, value_name = "GLOB", env = "RESUMETRY_SERVER_NAME")]
+    pub server_name: Option<Glob>,
+
+    /// Only handshakes of this service: a systemd unit without `.service`, or an executable's name
+    #[arg(long, value_name = "NAME", env = "RESUMETRY_SERVICE")]
+    pub service: Option<String>,
+
+    /// Only handshakes that ended so
+    #[arg(long, value_name = "RESULT", env = "RESUMETRY_RESULT")]
+    pub result: Option<ResultFilter>,
+
+    /// Only handshakes in which the process on this host has this role
+    #[arg(long, value_name = "ROLE", env = "RESUMETRY_ROLE")]
+    pub role: Option<RoleFilter>,
+
+    /// End after this many lines
+    #[arg(long, value_name = "N", env = "RESUMETRY_COUNT")]
+    pub count: Option<NonZeroU64>,
+
+    /// Colour the text: `auto` does so on a terminal, unless NO_COLOR is set [default: auto]
+    #[arg(long, value_name = "WHEN", env = "RESUMETRY_COLOR")]
+    pub color: Option<Color>,
+}
+
+#[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "Output")]
+#[serde(default, rename_all = "kebab-case")]
+pub struct DoctorSettings {
+    /// `text` for people, `json` for programs [default: text]
+    #[arg(long, value_name = "FORMAT", env = "RESUMETRY_FORMAT")]
+    pub format: Option<Format>,
+
+    /// Colour the text: `auto` does so on a terminal, unless NO_COLOR is set [default: auto]
+    #[arg(long, value_name = "WHEN", env = "RESUMETRY_COLOR")]
+    pub color: Option<Color>,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  sudo resumetry doctor          what this host allows
+  sudo resumetry trace           every handshake as it happens
+  sudo resumetry run             the daemon; metrics on http://127.0.0.1:9650/metrics
+
+Exit codes: 0 fine, 1 it failed, 2 wrong usage.";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  sudo resumetry run
+  sudo resumetry run --listen 0.0.0.0:9650 --label pop=fra1 --label tier=edge
+  sudo RESUMETRY_TAPS=wire resumetry run --config /etc/resumetry.toml";
+
+const TRACE_EXAMPLES: &str = "\
+Examples:
+  sudo resumetry trace
+  sudo resumetry trace --server-name '*.example.com' --result full
+  sudo resumetry trace --format json --count 100 | jq .resumption";
+
+const DOCTOR_EXAMPLES: &str = "\
+Examples:
+  sudo resumetry doctor
+  sudo resumetry doctor --format json | jq '.checks[] | select(.state != \"ok\")'
+
+Exits 0 when the wire tap can work here, else 1.";

@@ -1,0 +1,344 @@
+//! From arguments as typed to a configuration that is known to be sound.
+//!
+//! Precedence: flag, then environment variable (both already settled by clap), then the TOML
+//! file of `--config`, then the default. The defaults stand here and nowhere else.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use agent_common::limits::RING_BYTES;
+
+use crate::cli::{CaptureSettings, Cli, DoctorSettings, RunSettings, TraceSettings};
+use crate::core::record::{Outcome, Role};
+use crate::output::filter::Filter;
+use file::{ConfigFile, FileError};
+use values::{
+    AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, ResultFilter, RoleFilter, Span,
+    Taps,
+};
+
+mod file;
+pub mod values;
+
+/// Where /metrics is served unless told otherwise.
+pub const DEFAULT_LISTEN: SocketAddr =
+    SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9650);
+const DEFAULT_MAX_SERVER_NAMES: u32 = 1_000;
+const DEFAULT_HISTOGRAM_SERVER_NAMES: u32 = 100;
+const DEFAULT_SERIES_TTL: Duration = Duration::from_secs(3_600);
+const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A fixed salt keeps fingerprints comparable between hosts that were not told any.
+const DEFAULT_SALT: &str = "resumetry";
+
+/// The kernel wants whole pages and a power of two; below 64 KiB a single burst of large
+/// ClientHellos would not fit, above 1 GiB the kernel refuses (`u32` sizes, doubly mapped).
+const RING_BYTES_RANGE: std::ops::RangeInclusive<u64> = 64 << 10..=1 << 30;
+/// Longer waits would keep dead flows in bounded tables until they push out living ones.
+const MAX_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the user wants done.
+#[derive(Debug)]
+pub enum Command {
+    Run(RunConfig),
+    Trace(TraceConfig),
+    Doctor(DoctorConfig),
+}
+
+/// What to watch, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CaptureConfig {
+    pub taps: Taps,
+    /// `None` is the whole host.
+    pub cgroup: Option<PathBuf>,
+    /// Processes of the library tap; empty is all.
+    pub pids: Vec<u32>,
+    /// Files of the library tap; empty is all that are found.
+    pub libraries: Vec<PathBuf>,
+    /// Sorted by name, each name once.
+    pub labels: Vec<Label>,
+    /// A power of two.
+    pub ring_bytes: u32,
+    pub handshake_timeout: Duration,
+    pub fingerprint_salt: String,
+    pub client_address: AddressMask,
+    pub log_level: LogLevel,
+    pub record_events: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RunConfig {
+    pub capture: CaptureConfig,
+    pub listen: SocketAddr,
+    pub max_server_names: usize,
+    /// At most `max_server_names`.
+    pub histogram_server_names: usize,
+    pub series_ttl: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceConfig {
+    pub capture: CaptureConfig,
+    pub format: Format,
+    pub filter: Filter,
+    pub count: Option<NonZeroU64>,
+    pub color: Color,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DoctorConfig {
+    pub format: Format,
+    pub color: Color,
+}
+
+/// Wrong usage: exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(
+        "ring-bytes: {0} is no power of two between {min} and {max}; 8388608 (8MiB) is the default",
+        min = RING_BYTES_RANGE.start(),
+        max = RING_BYTES_RANGE.end()
+    )]
+    RingBytes(u64),
+    #[error(
+        "handshake-timeout: {0:?} is too long, the most is {max:?}",
+        max = MAX_HANDSHAKE_TIMEOUT
+    )]
+    HandshakeTimeout(Duration),
+    #[error("label: `{0}` is given twice; every label has one value")]
+    LabelTwice(String),
+    #[error(
+        "{0} restricts the library tap, which `--taps wire` leaves out; drop one of the two \
+         (--cgroup restricts the wire tap)"
+    )]
+    NoLibraryTap(&'static str),
+    #[error("cgroup restricts the wire tap, which `--taps library` leaves out; use --pid instead")]
+    NoWireTap,
+    #[error("max-server-names: 0 would put every name under `_other`; the least is 1")]
+    NoServerNames,
+    #[error(
+        "histogram-server-names: {histograms} is more than max-server-names, {names}; a name \
+         without counters of its own cannot have histograms"
+    )]
+    MoreHistogramsThanNames { histograms: u32, names: u32 },
+    #[error("pid: 0 is no process")]
+    NoProcess,
+    #[error("{0} is set to an empty text; leave it out or give it a value")]
+    Empty(&'static str),
+}
+
+/// Reads the configuration file where one is given, and checks everything.
+pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
+    use crate::cli::Command as Typed;
+    match cli.command {
+        Typed::Run(mut args) => {
+            if let Some(file) = open(args.file.config.as_deref())? {
+                args.capture.fill_from(file.settings()?);
+                args.run.fill_from(file.settings()?);
+            }
+            run(args.capture, args.run).map(Command::Run)
+        }
+        Typed::Trace(mut args) => {
+            if let Some(file) = open(args.file.config.as_deref())? {
+                args.capture.fill_from(file.settings()?);
+                args.trace.fill_from(file.settings()?);
+            }
+            trace(args.capture, args.trace).map(Command::Trace)
+        }
+        Typed::Doctor(mut args) => {
+            if let Some(file) = open(args.file.config.as_deref())? {
+                args.doctor.fill_from(file.settings()?);
+            }
+            let DoctorSettings { format, color } = args.doctor;
+            Ok(Command::Doctor(DoctorConfig {
+                format: format.unwrap_or_default(),
+                color: color.unwrap_or_default(),
+            }))
+        }
+    }
+}
+
+fn open(path: Option<&Path>) -> Result<Option<ConfigFile>, FileError> {
+    path.map(ConfigFile::read).transpose()
+}
+
+fn capture(settings: CaptureSettings) -> Result<CaptureConfig, ConfigError> {
+    let taps = settings.taps.unwrap_or_default();
+    if taps.library() == Demand::No {
+        if !settings.pid.is_empty() {
+            return Err(ConfigError::NoLibraryTap("pid"));
+        }
+        if !settings.library.is_empty() {
+            return Err(ConfigError::NoLibraryTap("library"));
+        }
+    }
+    if taps.wire() == Demand::No && settings.cgroup.is_some() {
+        return Err(ConfigError::NoWireTap);
+    }
+    if settings
+        .cgroup
+        .as_deref()
+        .is_some_and(|path| path.as_os_str().is_empty())
+    {
+        return Err(ConfigError::Empty("cgroup"));
+    }
+
+    let mut labels = settings.label;
+    labels.sort();
+    if let Some(pair) = labels.windows(2).find(|pair| pair[0].name == pair[1].name) {
+        return Err(ConfigError::LabelTwice(pair[0].name.clone()));
+    }
+
+    let ring_bytes = settings
+        .ring_bytes
+        .map_or(u64::from(RING_BYTES), |ByteSize(bytes)| bytes);
+    let ring_bytes = u32::try_from(ring_bytes)
+        .ok()
+        .filter(|bytes| bytes.is_power_of_two() && RING_BYTES_RANGE.contains(&u64::from(*bytes)))
+        .ok_or(ConfigError::RingBytes(ring_bytes))?;
+
+    let handshake_timeout = duration_or(settings.handshake_timeout, DEFAULT_HANDSHAKE_TIMEOUT);
+    if handshake_timeout > MAX_HANDSHAKE_TIMEOUT {
+        return Err(ConfigError::HandshakeTimeout(handshake_timeout));
+    }
+
+    let mut pids = settings.pid;
+    if pids.contains(&0) {
+        return Err(ConfigError::NoProcess);
+    }
+    pids.sort_unstable();
+    pids.dedup();
+
+    Ok(CaptureConfig {
+        taps,
+        cgroup: settings.cgroup,
+        pids,
+        libraries: settings.library,
+        labels,
+        ring_bytes,
+        handshake_timeout,
+        fingerprint_salt: settings
+            .fingerprint_salt
+            .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
+        client_address: settings.client_address.unwrap_or_default(),
+        log_level: settings.log_level.unwrap_or_default(),
+        record_events: settings.record_events,
+    })
+}
+
+fn run(capture_settings: CaptureSettings, settings: RunSettings) -> Result<RunConfig, ConfigError> {
+    let names = settings
+        .max_server_names
+        .unwrap_or(DEFAULT_MAX_SERVER_NAMES);
+    if names == 0 {
+        return Err(ConfigError::NoServerNames);
+    }
+    let histograms = match settings.histogram_server_names {
+        // Whoever lowers the one number need not know of the other.
+        None => DEFAULT_HISTOGRAM_SERVER_NAMES.min(names),
+        Some(histograms) if histograms > names => {
+            return Err(ConfigError::MoreHistogramsThanNames { histograms, names });
+        }
+        Some(histograms) => histograms,
+    };
+    Ok(RunConfig {
+        capture: capture(capture_settings)?,
+        listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
+        max_server_names: names as usize,
+        histogram_server_names: histograms as usize,
+        series_ttl: duration_or(settings.series_ttl, DEFAULT_SERIES_TTL),
+    })
+}
+
+fn trace(
+    capture_settings: CaptureSettings,
+    settings: TraceSettings,
+) -> Result<TraceConfig, ConfigError> {
+    if settings.service.as_deref() == Some("") {
+        return Err(ConfigError::Empty("service"));
+    }
+    Ok(TraceConfig {
+        capture: capture(capture_settings)?,
+        format: settings.format.unwrap_or_default(),
+        filter: Filter {
+            server_name: settings.server_name,
+            service: settings.service,
+            result: settings.result.map(Outcome::from),
+            role: settings.role.map(Role::from),
+        },
+        count: settings.count,
+        color: settings.color.unwrap_or_default(),
+    })
+}
+
+fn duration_or(span: Option<Span>, default: Duration) -> Duration {
+    span.map_or(default, |Span(duration)| duration)
+}
+
+impl From<ResultFilter> for Outcome {
+    fn from(result: ResultFilter) -> Self {
+        match result {
+            ResultFilter::Full => Self::Full,
+            ResultFilter::Resumed => Self::Resumed,
+            ResultFilter::Failed => Self::Failed,
+        }
+    }
+}
+
+impl From<RoleFilter> for Role {
+    fn from(role: RoleFilter) -> Self {
+        match role {
+            RoleFilter::Server => Self::Server,
+            RoleFilter::Client => Self::Client,
+        }
+    }
+}
+
+/// A setting that may have been left out.
+trait Fill {
+    /// Takes the other value where this one was left out.
+    fn fill(&mut self, other: Self);
+}
+
+impl<T> Fill for Option<T> {
+    fn fill(&mut self, other: Self) {
+        if self.is_none() {
+            *self = other;
+        }
+    }
+}
+
+impl<T> Fill for Vec<T> {
+    fn fill(&mut self, other: Self) {
+        if self.is_empty() {
+            *self = other;
+        }
+    }
+}
+
+/// Writes `fill_from`. The pattern has no `..`, so that a field which is not named here does not
+/// compile instead of being deaf to the file.
+macro_rules! fill_from {
+    ($type:ty: $($field:ident),+) => {
+        impl $type {
+            fn fill_from(&mut self, file: Self) {
+                let Self { $($field),+ } = file;
+                $(self.$field.fill($field);)+
+            }
+        }
+    };
+}
+
+fill_from!(
+    CaptureSettings: taps, cgroup, pid, library, label, ring_bytes, handshake_timeout,
+    fingerprint_salt, client_address, log_level, record_events
+);
+fill_from!(RunSettings: listen, max_server_names, histogram_server_names, series_ttl);
+fill_from!(TraceSettings: format, server_name, service, result, role, count, color);
+fill_from!(DoctorSettings: format, color);
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,390 @@
+//! Follows every connection from its ClientHello to one record, and accounts for those that
+//! yield none.
+//!
+//! Rules of truth: a flow of which something is missing is lost, never full, failed or "not
+//! offered"; each flow that is opened ends in exactly one figure of [`TrackerStats`].
+
+mod conversation;
+mod early;
+mod flow;
+mod proxy_protocol;
+mod table;
+
+use std::collections::HashMap;
+
+use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST};
+use agent_common::flow::FlowKey;
+
+use self::early::EarlySegments;
+use self::flow::{Ending, Verdict};
+use self::table::{Queue, Slot, Table};
+use super::decode::{Event, Segment};
+use super::fingerprint::Fingerprinter;
+use super::record::Handshake;
+
+/// Bounds on memory and patience.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Flows tracked at once, finished ones that linger included. One takes about 1 KiB.
+    pub flows: usize,
+    /// Flows of which segments are held before their start came.
+    pub early_flows: usize,
+    /// Bytes kept of each direction of a flow ahead of a gap.
+    pub bytes_per_flow: usize,
+    /// From the start of a flow to giving up on it, nanoseconds.
+    pub handshake_timeout_ns: u64,
+    /// How long an established flow waits for the library's word, or for the server to refuse
+    /// the client's certificate, nanoseconds.
+    pub linger_ns: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            flows: 32 * 1024,
+            early_flows: 1024,
+            bytes_per_flow: 64 * 1024,
+            handshake_timeout_ns: 30_000_000_000,
+            linger_ns: 1_000_000_000,
+        }
+    }
+}
+
+/// What became of all flows. `hellos` is the sum of all others but `early`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrackerStats {
+    /// Flows opened by a `SEGMENT_HELLO`.
+    pub hellos: u64,
+    /// Records made.
+    pub described: u64,
+    /// Flows that turned out not to be TLS, or never came to a whole ClientHello.
+    pub not_tls: u64,
+    /// Flows of which events were lost.
+    pub lost_ring_loss: u64,
+    /// Flows of which bytes that matter were not copied, or that the kernel forgot too early.
+    pub lost_truncated: u64,
+    /// Flows given up for want of room.
+    pub lost_evicted: u64,
+    /// Flows in progress at the end of input.
+    pub unfinished: u64,
+    /// Flows in progress now.
+    pub flows: u64,
+}
+
+/// Receives each finished record.
+pub type Sink<'a> = &'a mut dyn FnMut(Handshake);
+
+/// Whether the name of a flow is kept for a while after its record is made, so that a repeated
+/// ClientHello does not look like a new connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Tombstone {
+    Keep,
+    None,
+}
+
+/// From events to records.
+pub struct Tracker {
+    limits: Limits,
+    fingerprinter: Fingerprinter,
+    table: Table,
+    early: EarlySegments,
+    /// The latest flow that a thread handshakes on, by process and `SSL*`.
+    by_library: HashMap<(u32, u64), Slot, ahash::RandomState>,
+    kernel_lost: u64,
+    /// The latest time heard of.
+    now_ns: u64,
+    stats: TrackerStats,
+}
+
+impl Tracker {
+    pub fn new(limits: Limits, fingerprinter: Fingerprinter) -> Self {
+        Self {
+            early: EarlySegments::new(limits.early_flows),
+            limits,
+            fingerprinter,
+            table: Table::default(),
+            by_library: HashMap::default(),
+            kernel_lost: 0,
+            now_ns: 0,
+            stats: TrackerStats::default(),
+        }
+    }
+
+    pub fn stats(&self) -> TrackerStats {
+        self.stats
+    }
+
+    /// Takes the next event.
+    pub fn on_event(&mut self, event: &Event<'_>, sink: Sink<'_>) {
+        match event {
+            Event::Segment(segment) => self.segment(segment, sink),
+            Event::Library {
+                time_ns,
+                pid_tgid,
+                ssl,
+            } => self.library(*time_ns, process_id(*pid_tgid), *ssl, sink),
+            Event::Exec { .. } => {}
+        }
+    }
+
+    /// Advances time, and learns how many events the kernel has lost so far. The figure must have
+    /// been read after the last event was taken: only then are flows that ended since known to
+    /// have lost nothing.
+    pub fn tick(&mut self, now_ns: u64, kernel_lost: u64, sink: Sink<'_>) {
+        self.kernel_lost = self.kernel_lost.max(kernel_lost);
+        self.now_ns = self.now_ns.max(now_ns);
+        while let Some((slot, _)) = self.table.front(Queue::Ending) {
+            self.conclude(slot, Tombstone::None, sink);
+        }
+        for (queue, ending) in [
+            (Queue::Lingering, None),
+            (Queue::Handshaking, Some(Ending::Timeout)),
+        ] {
+            while let Some((slot, deadline_ns)) = self.table.front(queue) {
+                if deadline_ns > now_ns {
+                    break;
+                }
+                if let Some(ending) = ending {
+                    self.table.flow(slot).end(ending);
+                }
+                self.conclude(slot, Tombstone::None, sink);
+            }
+        }
+        self.early.expire(now_ns);
+    }
+
+    /// The input is over: what is decided is told, the rest is counted as unfinished.
+    pub fn finish(&mut self, sink: Sink<'_>) {
+        for queue in [Queue::Ending, Queue::Lingering, Queue::Handshaking] {
+            while let Some((slot, _)) = self.table.front(queue) {
+                let flow = self.table.flow(slot);
+                let is_decided = flow.is_done
+                    || flow.ending.is_some()
+                    || flow.talk.established().is_some()
+                    || flow.talk.failure.is_some();
+                if is_decided {
+                    self.conclude(slot, Tombstone::None, sink);
+                } else {
+                    self.stats.unfinished += 1;
+                    self.forget(slot);
+                }
+            }
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, sink: Sink<'_>) {
+        let known = self.table.find(&segment.key);
+        if segment.flags & SEGMENT_HELLO != 0 {
+            return self.hello(known, segment, sink);
+        }
+        let is_early = segment.flags & SEGMENT_EARLY != 0;
+        match known {
+            // Ports are reused: this may be the next connection.
+            Some(slot) if is_early && !self.may_continue(slot, segment) => self.early.hold(segment),
+            Some(slot) => self.advance(slot, segment, sink),
+            None if is_early => self.early.hold(segment),
+            // Of a flow that ended, or whose start was lost.
+            None => {}
+        }
+    }
+
+    fn may_continue(&mut self, slot: Slot, segment: &Segment<'_>) -> bool {
+        let flow = self.table.flow(slot);
+        !flow.is_done && flow.may_contain(segment)
+    }
+
+    fn hello(&mut self, known: Option<Slot>, segment: &Segment<'_>, sink: Sink<'_>) {
+        if let Some(slot) = known {
+            if self.table.flow(slot).starts_like(segment) {
+                return self.advance(slot, segment, sink);
+            }
+            // The ports serve a new connection: the old one is over, though its end was not seen.
+            self.table.flow(slot).end(Ending::Forgotten);
+            self.conclude(slot, Tombstone::None, sink);
+        }
+        while self.table.len() >= self.limits.flows.max(1) {
+            self.evict(sink);
+        }
+        let deadline_ns = segment
+            .time_ns
+            .saturating_add(self.limits.handshake_timeout_ns);
+        let slot = self
+            .table
+            .insert(segment.key, Queue::Handshaking, deadline_ns);
+        self.table.flow(slot).open(segment, self.kernel_lost);
+        self.stats.hellos += 1;
+        self.stats.flows += 1;
+        self.advance(slot, segment, sink);
+        if let Some(released) = self.early.release(&segment.key) {
+            for early in released.segments() {
+                // A verdict may have removed the flow between two of them.
+                if let Some(slot) = self.table.find(&segment.key)
+                    && self.may_continue(slot, &early)
+                {
+                    // What was held becomes readable only now.
+                    let time_ns = segment.time_ns.max(early.time_ns);
+                    self.advance(slot, &Segment { time_ns, ..early }, sink);
+                }
+            }
+        }
+    }
+
+    /// Lets a flow take a segment, and acts upon what is then known.
+    fn advance(&mut self, slot: Slot, segment: &Segment<'_>, sink: Sink<'_>) {
+        if segment.direction == EGRESS && segment.pid_tgid != 0 && segment.payload > 0 {
+            self.join(slot, segment);
+        }
+        self.now_ns = self.now_ns.max(segment.time_ns);
+        let flow = self.table.flow(slot);
+        if flow.is_done {
+            if segment.flags & (SEGMENT_FIN | SEGMENT_RST) != 0 {
+                self.forget(slot);
+            }
+            return;
+        }
+        flow.segment(segment, self.limits.bytes_per_flow);
+        self.settle(slot, sink);
+    }
+
+    /// Ties a flow to its process and, where the library tap names one, its `SSL*`. The first
+    /// segment decides: later data may leave in the context of the peer, on its acknowledgment.
+    fn join(&mut self, slot: Slot, segment: &Segment<'_>) {
+        let pid = process_id(segment.pid_tgid);
+        let flow = self.table.flow(slot);
+        if flow.is_done || flow.library.is_some() || flow.pid.is_some_and(|known| known != pid) {
+            return;
+        }
+        flow.pid = Some(pid);
+        if segment.ssl == 0 {
+            return;
+        }
+        let name = (pid, segment.ssl);
+        flow.library = Some(name);
+        // On loopback the other end may have sent this for us; the name is then its own.
+        if let Some(&other) = self.by_library.get(&name)
+            && self.table.flow(other).key == mirror(&segment.key)
+        {
+            let flow = self.table.flow(slot);
+            flow.library = None;
+            flow.pid = None;
+            return;
+        }
+        self.by_library.insert(name, slot);
+    }
+
+    fn library(&mut self, time_ns: u64, pid: u32, ssl: u64, sink: Sink<'_>) {
+        if let Some(&slot) = self.by_library.get(&(pid, ssl))
+            && self.table.flow(slot).library_finished(time_ns)
+        {
+            self.settle(slot, sink);
+        }
+    }
+
+    /// Finishes a flow, or lets it wait for what is missing.
+    fn settle(&mut self, slot: Slot, sink: Sink<'_>) {
+        let queue = self.table.queue(slot);
+        let flow = self.table.flow(slot);
+        let awaits_library = flow.awaits_library();
+        let is_established = flow.talk.established().is_some();
+        let has_failed = flow.talk.failure.is_some();
+        let is_decided = match flow.ending {
+            _ if flow.talk.is_not_tls => true,
+            _ if has_failed => !flow.has_gap(),
+            Some(Ending::Closed | Ending::Reset) => is_established,
+            // The library's event may still be on its way when the kernel forgets the flow.
+            Some(Ending::Forgotten) => is_established && !awaits_library,
+            Some(Ending::Timeout) | None => flow.talk.is_certain() && !awaits_library,
+        };
+        if is_decided {
+            self.conclude(slot, Tombstone::Keep, sink);
+        } else if is_established && queue == Queue::Handshaking {
+            self.linger(slot);
+        } else if (has_failed || flow.ending.is_some()) && !is_established && queue != Queue::Ending
+        {
+            // Whether something was lost is known at the next tick only.
+            self.table.requeue(slot, Queue::Ending, self.now_ns);
+        }
+    }
+
+    fn linger(&mut self, slot: Slot) {
+        let deadline_ns = self.now_ns.saturating_add(self.limits.linger_ns);
+        self.table.requeue(slot, Queue::Lingering, deadline_ns);
+    }
+
+    /// Ends a flow: a record, or a loss that is counted.
+    fn conclude(&mut self, slot: Slot, tombstone: Tombstone, sink: Sink<'_>) {
+        let kernel_lost = self.kernel_lost;
+        let flow = self.table.flow(slot);
+        if flow.is_done {
+            return self.forget(slot);
+        }
+        let stats = &mut self.stats;
+        match flow.conclude(kernel_lost) {
+            Verdict::Described => {
+                stats.described += 1;
+                sink(flow.describe(&self.fingerprinter));
+                let is_over = matches!(flow.ending, Some(Ending::Closed | Ending::Reset));
+                if tombstone == Tombstone::Keep && !is_over {
+                    return self.retire(slot);
+                }
+            }
+            Verdict::NotTls => stats.not_tls += 1,
+            Verdict::RingLoss => stats.lost_ring_loss += 1,
+            Verdict::Truncated => stats.lost_truncated += 1,
+            Verdict::Evicted => stats.lost_evicted += 1,
+        }
+        self.forget(slot);
+    }
+
+    /// Keeps just the name of a flow whose record is made.
+    fn retire(&mut self, slot: Slot) {
+        self.release_name(slot);
+        self.stats.flows -= 1;
+        self.table.flow(slot).close();
+        self.linger(slot);
+    }
+
+    fn forget(&mut self, slot: Slot) {
+        self.release_name(slot);
+        if !self.table.flow(slot).is_done {
+            self.stats.flows -= 1;
+        }
+        self.table.remove(slot);
+    }
+
+    fn release_name(&mut self, slot: Slot) {
+        if let Some(name) = self.table.flow(slot).library.take()
+            && self.by_library.get(&name) == Some(&slot)
+        {
+            self.by_library.remove(&name);
+        }
+    }
+
+    /// Makes room: first what is finished or established, then what nothing can be told of yet.
+    fn evict(&mut self, sink: Sink<'_>) {
+        if let Some((slot, _)) = self.table.front(Queue::Lingering) {
+            return self.conclude(slot, Tombstone::None, sink);
+        }
+        let oldest = self.table.front(Queue::Handshaking);
+        if let Some((slot, _)) = oldest.or_else(|| self.table.front(Queue::Ending)) {
+            self.stats.lost_evicted += 1;
+            self.forget(slot);
+        }
+    }
+}
+
+/// The process (tgid) of `bpf_get_current_pid_tgid()`.
+fn process_id(pid_tgid: u64) -> u32 {
+    (pid_tgid >> 32) as u32
+}
+
+/// The same connection as its other end names it.
+fn mirror(key: &FlowKey) -> FlowKey {
+    FlowKey {
+        local_address: key.remote_address,
+        remote_address: key.local_address,
+        local_port: key.remote_port,
+        remote_port: key.local_port,
+        ..*key
+    }
+}

@@ -1,0 +1,384 @@
+//! The TLS libraries that processes of this host have loaded, by inode: one file is one place to
+//! attach, however many processes map it and by whatever path.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::cgroup::unescape;
+
+/// Of libcrypto this much is searched for the version. It is 5 MiB today; a bound keeps a file
+/// that merely has the name from being read forever.
+const SEARCH_BYTES: u64 = 32 << 20;
+
+/// What a look at all processes found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Scan {
+    /// In order of device and inode.
+    pub libraries: Vec<LibraryFile>,
+    /// Processes whose maps may not be read (CAP_SYS_PTRACE is missing).
+    pub unreadable: usize,
+}
+
+/// A mapped libssl.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LibraryFile {
+    /// Device as the kernel writes it in maps, `major:minor` in hex. On overlay and btrfs this
+    /// is not the device that stat(2) tells.
+    pub device: String,
+    pub inode: u64,
+    /// How this process reaches the file: through `/proc/PID/root`, so that it leads into the
+    /// right container, or through `/proc/PID/map_files` where no path leads to it any more.
+    pub path: PathBuf,
+    /// Base name, such as `libssl.so.3`.
+    pub name: String,
+    /// The path as the processes see it.
+    pub path_in_process: PathBuf,
+    /// libcrypto as mapped by the same process, reached the same way.
+    pub crypto: Option<PathBuf>,
+    /// Processes that map it, rising.
+    pub pids: Vec<u32>,
+    /// The file was deleted or replaced on disk: its processes run what an upgrade left behind.
+    pub deleted: bool,
+}
+
+/// Looks at every process of a procfs (`/proc`). Processes that end meanwhile are passed over.
+pub fn scan(proc_root: &Path) -> io::Result<Scan> {
+    let mut pids: Vec<u32> = fs::read_dir(proc_root)?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    pids.sort_unstable();
+
+    let mut found = BTreeMap::new();
+    let mut unreadable = 0;
+    for pid in pids {
+        match fs::read(proc_root.join(format!("{pid}/maps"))) {
+            Ok(maps) => add_process(&mut found, proc_root, pid, &String::from_utf8_lossy(&maps)),
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable += 1,
+            // It ended.
+            Err(_) => {}
+        }
+    }
+    Ok(Scan {
+        libraries: found.into_values().collect(),
+        unreadable,
+    })
+}
+
+/// Looks at one process, such as one that has just replaced its image.
+pub fn scan_process(proc_root: &Path, pid: u32) -> io::Result<Vec<LibraryFile>> {
+    let maps = fs::read(proc_root.join(format!("{pid}/maps")))?;
+    let mut found = BTreeMap::new();
+    add_process(&mut found, proc_root, pid, &String::from_utf8_lossy(&maps));
+    Ok(found.into_values().collect())
+}
+
+fn add_process(
+    found: &mut BTreeMap<(String, u64), LibraryFile>,
+    proc_root: &Path,
+    pid: u32,
+    maps: &str,
+) {
+    let mappings: Vec<Mapping<'_>> = maps
+        .lines()
+        .filter_map(Mapping::parse)
+        .filter(|mapping| mapping.named("libssl.so") || mapping.named("libcrypto.so"))
+        .collect();
+    for mapping in mappings.iter().filter(|mapping| mapping.named("libssl.so")) {
+        let library = found
+            .entry((mapping.device.to_owned(), mapping.inode))
+            .or_insert_with(|| describe(mapping, &mappings, proc_root, pid));
+        if library.pids.last() != Some(&pid) {
+            library.pids.push(pid);
+        }
+    }
+}
+
+fn describe(
+    mapping: &Mapping<'_>,
+    mappings: &[Mapping<'_>],
+    proc_root: &Path,
+    pid: u32,
+) -> LibraryFile {
+    let (path, deleted) = mapping.reach(proc_root, pid);
+    let crypto = mappings
+        .iter()
+        .find(|other| other.named("libcrypto.so"))
+        .map(|other| other.reach(proc_root, pid).0);
+    LibraryFile {
+        device: mapping.device.to_owned(),
+        inode: mapping.inode,
+        path,
+        name: mapping.base_name().to_owned(),
+        path_in_process: unescape(mapping.path),
+        crypto,
+        pids: Vec::new(),
+        deleted,
+    }
+}
+
+/// One executable, file-backed line of proc_pid_maps(5).
+#[derive(Debug, PartialEq, Eq)]
+struct Mapping<'a> {
+    range: &'a str,
+    device: &'a str,
+    inode: u64,
+    /// Without ` (deleted)`, escapes as they are.
+    path: &'a str,
+    deleted: bool,
+}
+
+impl<'a> Mapping<'a> {
+    /// `7f…-7f… r-xp 0001f000 fe:00 5103 /usr/lib/libssl.so.3 (deleted)`
+    fn parse(line: &'a str) -> Option<Self> {
+        let (range, rest) = line.split_once(' ')?;
+        let (permissions, rest) = rest.split_once(' ')?;
+        let (_offset, rest) = rest.split_once(' ')?;
+        let (device, rest) = rest.split_once(' ')?;
+        let (inode, path) = rest.split_once(' ')?;
+        let inode = inode.parse().ok().filter(|inode| *inode != 0)?;
+        let path = path.trim_start_matches(' ');
+        if permissions.as_bytes().get(2) != Some(&b'x') || !path.starts_with('/') {
+            return None;
+        }
+        let (path, deleted) = match path.strip_suffix(" (deleted)") {
+            Some(path) => (path, true),
+            None => (path, false),
+        };
+        Some(Self {
+            range,
+            device,
+            inode,
+            path,
+            deleted,
+        })
+    }
+
+    fn base_name(&self) -> &'a str {
+        self.path.rsplit('/').next().unwrap_or(self.path)
+    }
+
+    /// Whether the base name is `stem` alone or `stem.VERSION`.
+    fn named(&self, stem: &str) -> bool {
+        self.base_name()
+            .strip_prefix(stem)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    }
+
+    /// A path that opens this very file, and whether its own path no longer does.
+    fn reach(&self, proc_root: &Path, pid: u32) -> (PathBuf, bool) {
+        let path = unescape(self.path);
+        let relative = path.strip_prefix("/").unwrap_or(&path);
+        let through_root = proc_root.join(format!("{pid}/root")).join(relative);
+        let replaced =
+            || fs::metadata(&through_root).is_ok_and(|metadata| metadata.ino() != self.inode);
+        if self.deleted || replaced() {
+            (
+                proc_root.join(format!("{pid}/map_files/{}", self.range)),
+                true,
+            )
+        } else {
+            (through_root, false)
+        }
+    }
+}
+
+/// The version of a library, such as `OpenSSL 3.0.19`: libssl from OpenSSL 3 on does not hold it,
+/// its libcrypto does. `None` where neither can be read or tells.
+pub fn detect_version(library: &LibraryFile) -> Option<String> {
+    let sibling = library
+        .path
+        .parent()
+        .map(|directory| directory.join(library.name.replacen("libssl", "libcrypto", 1)));
+    [Some(library.path.clone()), library.crypto.clone(), sibling]
+        .into_iter()
+        .flatten()
+        .find_map(|path| {
+            File::open(path)
+                .ok()
+                .and_then(|file| search_version(file).ok()?)
+        })
+}
+
+/// Names that stand before a version number in the libraries that call themselves libssl.
+const PRODUCTS: [&[u8]; 2] = [b"OpenSSL ", b"LibreSSL "];
+/// Enough of a version text to recognise it, such as `OpenSSL 1.1.1 (compatible; BoringSSL)`.
+const VERSION_BYTES: usize = 64;
+
+fn search_version(file: impl Read) -> io::Result<Option<String>> {
+    let mut file = file.take(SEARCH_BYTES);
+    let mut window = Vec::with_capacity(2 * CHUNK_BYTES);
+    loop {
+        let before = window.len();
+        (&mut file)
+            .take(CHUNK_BYTES as u64)
+            .read_to_end(&mut window)?;
+        let end = window.len() == before;
+        // A match that may go on in the next chunk waits for it.
+        let searchable = if end {
+            window.len()
+        } else {
+            window.len().saturating_sub(VERSION_BYTES)
+        };
+        if let Some(version) = find_version(&window, searchable) {
+            return Ok(Some(version));
+        }
+        if end {
+            return Ok(None);
+        }
+        window.drain(..searchable);
+    }
+}
+
+const CHUNK_BYTES: usize = 256 << 10;
+
+/// The first version text that starts before `searchable`.
+fn find_version(bytes: &[u8], searchable: usize) -> Option<String> {
+    // "SSL " is rare in a binary, so most positions cost one comparison.
+    (0..searchable)
+        .filter(|&at| matches!(bytes[at], b'O' | b'L'))
+        .find_map(|at| {
+            let rest = &bytes[at..bytes.len().min(at + VERSION_BYTES)];
+            let product = PRODUCTS.iter().find(|product| rest.starts_with(product))?;
+            let text: String = rest
+                .iter()
+                .take_while(|byte| (b' '..=b'~').contains(byte))
+                .map(|&byte| char::from(byte))
+                .collect();
+            if text.contains("BoringSSL") {
+                return Some("BoringSSL".to_owned());
+            }
+            let number = text[product.len()..].split(' ').next()?;
+            let is_number =
+                number.starts_with(|first: char| first.is_ascii_digit()) && number.contains('.');
+            is_number.then(|| format!("{}{number}", &text[..product.len()]))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+    use super::*;
+    use crate::host::process::tests::ProcTree;
+
+    const LIBSSL: &str = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
+
+    fn maps(range: &str, inode: u64, path: &str) -> String {
+        format!(
+            "{range} r--p 00000000 fe:00 {inode}                       {path}\n\
+             {range} r-xp 0001f000 fe:00 {inode}                       {path}\n\
+             7ffd0000-7ffe0000 rw-p 00000000 00:00 0                   [stack]\n"
+        )
+    }
+
+    #[test]
+    fn one_inode_is_one_library_however_many_processes_map_it() {
+        let tree = ProcTree::new();
+        tree.write("10/maps", maps("7f01-7f02", 51, LIBSSL));
+        tree.write("9/maps", maps("7f03-7f04", 51, LIBSSL));
+        tree.write("11/maps", maps("7f05-7f06", 52, "/opt/lib/libssl.so.1.1"));
+        tree.write("self/maps", maps("7f07-7f08", 53, LIBSSL));
+        let scan = scan(tree.root()).unwrap();
+        assert_eq!(scan.libraries.len(), 2);
+        let first = &scan.libraries[0];
+        assert_eq!((first.inode, first.device.as_str()), (51, "fe:00"));
+        assert_eq!(first.pids, [9, 10]);
+        assert_eq!(first.path, tree.root().join("9/root").join(&LIBSSL[1..]));
+        assert_eq!(first.path_in_process, Path::new(LIBSSL));
+        assert!(!first.deleted);
+        assert_eq!(scan.libraries[1].name, "libssl.so.1.1");
+        assert_eq!(scan_process(tree.root(), 11).unwrap()[0].inode, 52);
+    }
+
+    #[test]
+    fn only_executable_mappings_of_the_right_name_count() {
+        for (path, counts) in [
+            ("/lib/libssl.so", true),
+            ("/lib/libssl.so.3", true),
+            ("/lib/a\\040b/libssl.so.1.1.1k", true),
+            ("/usr/lib/libssl3.so", false),
+            ("/lib/libssl.socket", false),
+            ("/lib/mylibssl.so.3", false),
+            ("/lib/libssl.so.3/other", false),
+        ] {
+            let tree = ProcTree::new();
+            tree.write("10/maps", maps("7f01-7f02", 51, path));
+            assert_eq!(
+                scan(tree.root()).unwrap().libraries.len(),
+                usize::from(counts),
+                "{path}"
+            );
+        }
+        let tree = ProcTree::new();
+        tree.write("10/maps", format!("7f01-7f02 r--p 0 fe:00 51 {LIBSSL}\n"));
+        assert_eq!(scan(tree.root()).unwrap().libraries, []);
+    }
+
+    #[test]
+    fn deleted_and_replaced_files_are_reached_through_their_mapping() {
+        let tree = ProcTree::new();
+        tree.write(
+            "10/maps",
+            maps("7f01-7f02", 51, &format!("{LIBSSL} (deleted)")),
+        );
+        let deleted = scan(tree.root()).unwrap().libraries.remove(0);
+        assert!(deleted.deleted);
+        assert_eq!(deleted.name, "libssl.so.3");
+        assert_eq!(deleted.path, tree.root().join("10/map_files/7f01-7f02"));
+
+        // The path leads to another inode: an upgrade put a new file in its place.
+        tree.write("10/maps", maps("7f01-7f02", u64::MAX, LIBSSL));
+        tree.write(&format!("10/root{LIBSSL}"), "new");
+        let replaced = scan(tree.root()).unwrap().libraries.remove(0);
+        assert!(replaced.deleted);
+        assert_eq!(replaced.path, tree.root().join("10/map_files/7f01-7f02"));
+    }
+
+    #[test]
+    fn odd_maps_are_passed_over() {
+        let tree = ProcTree::new();
+        tree.write("10/maps", "\n \nx\n7f-8f r-xp\n7f-8f r-xp 0 fe:00 0 /libssl.so\n7f-8f r-xp 0 fe:00 x /libssl.so\n7f r 0 a 1 /libssl.so\n");
+        tree.write("11/maps", [0xff, 0xfe, b'\n']);
+        assert_eq!(scan(tree.root()).unwrap(), Scan::default());
+        assert!(scan(Path::new("/nonexistent")).is_err());
+    }
+
+    #[test]
+    fn reads_versions_of_every_vendor() {
+        for (content, version) in [
+            ("x\0OpenSSL 3.0.19 27 Jan 2026\0", Some("OpenSSL 3.0.19")),
+            ("OpenSSL 1.1.1w  11 Sep 2023", Some("OpenSSL 1.1.1w")),
+            ("LibreSSL 3.8.2\0", Some("LibreSSL 3.8.2")),
+            ("OpenSSL 1.1.1 (compatible; BoringSSL)\0", Some("BoringSSL")),
+            (
+                "part of OpenSSL project\0OpenSSL 3.5.1\0",
+                Some("OpenSSL 3.5.1"),
+            ),
+            ("OpenSSL ", None),
+            ("", None),
+        ] {
+            let found = search_version(content.as_bytes()).unwrap();
+            assert_eq!(found.as_deref(), version, "{content}");
+        }
+    }
+
+    #[test]
+    fn finds_a_version_across_chunks_and_stops_at_its_bound() {
+        for before in [
+            CHUNK_BYTES - 70,
+            CHUNK_BYTES - 8,
+            CHUNK_BYTES - 1,
+            CHUNK_BYTES,
+        ] {
+            let mut content = vec![b'O'; before];
+            content.extend(b"\0OpenSSL 3.0.19 27 Jan 2026\0");
+            content.extend(vec![0; CHUNK_BYTES]);
+            let version = search_version(content.as_slice()).unwrap();
+            assert_eq!(version.as_deref(), Some("OpenSSL 3.0.19"), "{before}");
+        }
+        assert_eq!(search_version(io::repeat(0)).unwrap(), None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The handshake record as one line of JSON (contract, section 2): the dots of field names are
+//! nesting. What is not known is `null`.
+
+use std::borrow::Cow;
+use std::io;
+
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+
+use super::Shown;
+use crate::config::values::{AddressMask, Label};
+use crate::core::names;
+use crate::core::record::{Alert, Handshake, Process, ServerName, Source, Transport};
+use crate::output::filter::INVALID_NAME;
+
+/// What all records of one run have in common.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// Wall-clock nanoseconds since 1970 at which the clock of `Handshake::client_hello_ns` was 0.
+    pub wall_offset_ns: i128,
+    pub client_address: AddressMask,
+    pub labels: &'a [Label],
+}
+
+/// Appends the record and a line feed, in many small writes: give it a buffer. It fails only as
+/// `out` does.
+pub fn write_line(
+    out: &mut impl io::Write,
+    handshake: &Handshake,
+    process: Option<&Process>,
+    context: Context<'_>,
+) -> io::Result<()> {
+    serde_json::to_writer(&mut *out, &record(handshake, process, context))?;
+    out.write_all(b"\n")
+}
+
+/// The record in RFC 3339, UTC, nine decimals; `None` where the year has no four digits.
+fn timestamp(handshake: &Handshake, wall_offset_ns: i128) -> Option<String> {
+    let nanoseconds = wall_offset_ns.checked_add(i128::from(handshake.client_hello_ns))?;
+    let time = jiff::Timestamp::from_nanosecond(nanoseconds).ok()?;
+    Some(format!("{time:.9}"))
+}
+
+fn record<'a>(
+    handshake: &'a Handshake,
+    process: Option<&'a Process>,
+    context: Context<'a>,
+) -> Record<'a> {
+    let failed = !handshake.established;
+    Record {
+        timestamp: timestamp(handshake, context.wall_offset_ns),
+        role: super::role(handshake.role),
+        network: Network {
+            transport: match handshake.transport {
+                Transport::Tcp => "tcp",
+                Transport::Quic => "quic",
+            },
+            peer: handshake
+                .peer
+                .map(|peer| Endpoint::new(super::mask(peer, context.client_address))),
+        },
+        client: Endpoint::new(super::mask(handshake.client, context.client_address)),
+        // The server's own address is no client's, and is never masked.
+        server: Endpoint::new(super::mask(handshake.server, AddressMask::Full)),
+        process: ProcessFields {
+            pid: process.map(|process| process.pid).or(handshake.pid),
+            executable: Named {
+                name: process.and_then(|process| process.executable.as_deref()),
+            },
+        },
+        service: Named {
+            name: process.and_then(|process| process.service.as_deref()),
+        },
+        container: Container {
+            id: process.and_then(|process| process.container_id.as_deref()),
+        },
+        tls: Tls {
+            established: handshake.established,
+            failure: handshake.failure.filter(|_| failed).map(super::failure),
+            resumed: handshake.resumed,
+            protocol: Protocol {
+                version: handshake.version.map(names::version),
+            },
+            cipher: handshake.cipher.map(names::cipher_suite),
+            curve: handshake.group.map(names::group),
+            next_protocol: handshake.next_protocol.as_deref(),
+            client: TlsClient {
+                server_name: match &handshake.server_name {
+                    Some(ServerName::Host(name)) => Some(name),
+                    Some(ServerName::Invalid) => Some(INVALID_NAME),
+                    None => None,
+                },
+                supported_protocols: &handshake.supported_protocols,
+                ech_offered: handshake.ech_offered,
+            },
+            hello_retry: handshake.hello_retry,
+            alert: handshake.alert.map(AlertFields::new),
+            server: TlsServer {
+                certificate_chain_bytes: handshake.certificate_chain_bytes,
+                ocsp_stapled: handshake.ocsp_stapled,
+            },
+        },
+        resumption: Resumption {
+            offered: super::method(handshake.offered),
+            method: super::method(handshake.method),
+            reject_reason: handshake.reject_reason.map(super::reject_reason),
+            reject_source: handshake.reject_source.map(source),
+            ticket: Ticket {
+                key: handshake.ticket_key.map(ticket_key),
+                bytes: handshake.ticket_bytes,
+            },
+            tickets_issued: handshake.tickets_issued,
+        },
+        early_data: EarlyData {
+            offered: handshake.early_data_offered,
+            accepted: handshake.early_data_accepted,
+        },
+        timing: Timing {
+            established_to_client_hello_seconds: seconds(handshake.established_to_client_hello_ns),
+            handshake_seconds: seconds(handshake.handshake_ns),
+            rtt_seconds: seconds(handshake.rtt_ns),
+            sources: Sources {
+                handshake: handshake.handshake_source.map(source),
+            },
+        },
+        bytes: Bytes {
+            client: handshake.client_bytes,
+            server: handshake.server_bytes,
+        },
+        labels: Labels(context.labels),
+    }
+}
+
+/// Eight hex digits.
+pub(super) fn ticket_key(key: u32) -> String {
+    format!("{key:08x}")
+}
+
+/// Seconds of nanoseconds. A double has 15 digits: nanoseconds stay exact up to a week.
+fn seconds(nanoseconds: Option<u64>) -> Option<f64> {
+    nanoseconds.map(|nanoseconds| nanoseconds as f64 / 1e9)
+}
+
+fn source(source: Source) -> &'static str {
+    match source {
+        Source::Library => "library",
+        Source::Wire => "wire",
+    }
+}
+
+#[derive(Serialize)]
+struct Record<'a> {
+    timestamp: Option<String>,
+    role: &'static str,
+    network: Network,
+    client: Endpoint,
+    server: Endpoint,
+    process: ProcessFields<'a>,
+    service: Named<'a>,
+    container: Container<'a>,
+    tls: Tls<'a>,
+    resumption: Resumption,
+    early_data: EarlyData,
+    timing: Timing,
+    bytes: Bytes,
+    #[serde(skip_serializing_if = "Labels::is_empty")]
+    labels: Labels<'a>,
+}
+
+#[derive(Serialize)]
+struct Network {
+    transport: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    peer: Option<Endpoint>,
+}
+
+#[derive(Serialize)]
+struct Endpoint {
+    address: Option<String>,
+    port: Option<u16>,
+}
+
+impl Endpoint {
+    fn new(shown: Shown) -> Self {
+        match shown {
+            Shown::Full(address) => Self {
+                address: Some(address.ip().to_string()),
+                port: Some(address.port()),
+            },
+            Shown::Prefix(network, bits) => Self {
+                address: Some(format!("{network}/{bits}")),
+                port: None,
+            },
+            Shown::Nothing => Self {
+                address: None,
+                port: None,
+            },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct ProcessFields<'a> {
+    pid: Option<u32>,
+    executable: Named<'a>,
+}
+
+#[derive(Serialize)]
+struct Named<'a> {
+    name: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Container<'a> {
+    id: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Tls<'a> {
+    established: bool,
+    failure: Option<&'static str>,
+    resumed: bool,
+    protocol: Protocol,
+    cipher: Option<Cow<'static, str>>,
+    curve: Option<Cow<'static, str>>,
+    next_protocol: Option<&'a str>,
+    client: TlsClient<'a>,
+    hello_retry: bool,
+    alert: Option<AlertFields>,
+    server: TlsServer,
+}
+
+#[derive(Serialize)]
+struct Protocol {
+    version: Option<Cow<'static, str>>,
+}
+
+#[derive(Serialize)]
+struct TlsClient<'a> {
+    server_name: Option<&'a str>,
+    supported_protocols: &'a [String],
+    ech_offered: bool,
+}
+
+#[derive(Serialize)]
+struct TlsServer {
+    certificate_chain_bytes: Option<u32>,
+    ocsp_stapled: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct AlertFields {
+    level: Option<&'static str>,
+    description: Option<Cow<'static, str>>,
+    /// Seen from the observed process.
+    direction: &'static str,
+}
+
+impl AlertFields {
+    fn new(alert: Alert) -> Self {
+        Self {
+            level: alert.level.and_then(names::alert_level),
+            description: alert.description.map(names::alert),
+            direction: if alert.sent { "sent" } else { "received" },
+        }
+    }
+}
+
+#[derive(Serialize)]
+struct Resumption {
+    offered: &'static str,
+    method: &'static str,
+    reject_reason: Option<&'static str>,
+    reject_source: Option<&'static str>,
+    ticket: Ticket,
+    tickets_issued: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct Ticket {
+    key: Option<String>,
+    bytes: Option<u32>,
+}
+
+#[derive(Serialize)]
+struct EarlyData {
+    offered: bool,
+    accepted: Option<bool>,
+}
+
+#[derive(Serialize)]
+struct Timing {
+    established_to_client_hello_seconds: Option<f64>,
+    handshake_seconds: Option<f64>,
+    rtt_seconds: Option<f64>,
+    sources: Sources,
+}
+
+#[derive(Serialize)]
+struct Sources {
+    handshake: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Bytes {
+    client: u64,
+    server: u64,
+}
+
+struct Labels<'a>(&'a [Label]);
+
+impl Labels<'_> {
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Serialize for Labels<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for label in self.0 {
+            map.serialize_entry(&label.name, &label.value)?;
+        }
+        map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Wires the stages: ring buffer → decode → track → process → consumer. It is the only place where
+//! events, the clock and the process table meet; the stages do not know of each other.
+
+use std::{
+    io,
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc::Sender,
+    },
+};
+
+use agent_common::stats;
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::{
+    core::{
+        decode::{Event, decode},
+        record::{Handshake, Process},
+        tracker::{Tracker, TrackerStats},
+    },
+    host::process::ProcessTable,
+    probe::{KernelStats, LoadError},
+    source::{recording::Recorder, ring::EventRing},
+    watch::Notice,
+};
+
+/// Events handled between two looks at the clock, the counters and the stop signal.
+const BATCH: usize = 4096;
+
+/// Time between two ticks, nanoseconds.
+const TICK_NS: u64 = 100_000_000;
+
+/// How the pipeline itself is doing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Health {
+    /// CLOCK_MONOTONIC, nanoseconds.
+    pub now_ns: u64,
+    /// Counters of the kernel half, see `agent_common::stats`.
+    pub kernel: [u64; stats::COUNT as usize],
+    pub tracker: TrackerStats,
+    /// Events that did not have the form they should have.
+    pub undecodable: u64,
+    /// CLOCK_MONOTONIC times of the last event of each tap, nanoseconds; 0 for never.
+    pub last_wire_ns: u64,
+    pub last_library_ns: u64,
+}
+
+/// Takes what comes out of the pipeline.
+pub trait Consumer {
+    /// A finished handshake. `wall_offset_ns` added to its monotonic times gives Unix time.
+    fn record(&mut self, handshake: &Handshake, process: Option<&Process>, wall_offset_ns: i128);
+
+    /// Called about ten times a second.
+    fn tick(&mut self, health: &Health);
+
+    /// True when no further record is wanted.
+    fn satisfied(&self) -> bool {
+        false
+    }
+}
+
+/// The inputs of a pipeline.
+pub struct Pipeline {
+    pub ring: EventRing,
+    pub stats: KernelStats,
+    pub tracker: Tracker,
+    pub processes: ProcessTable,
+    /// Told of started programs.
+    pub watcher: Sender<Notice>,
+    /// Gets a copy of every raw event.
+    pub recorder: Option<Recorder<Box<dyn io::Write + Send>>>,
+}
+
+/// Why a pipeline ended before it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    #[error("cannot wait for events of the kernel: {0}")]
+    Wait(#[source] io::Error),
+    #[error(transparent)]
+    Stats(#[from] LoadError),
+    #[error("cannot write the recording of events: {0}; is the disk full?")]
+    Record(#[source] io::Error),
+}
+
+impl Pipeline {
+    /// Runs until `stop` is set or the consumer is satisfied; what is established by then is still
+    /// handed over.
+    ///
+    /// # Errors
+    /// [`PipelineError`]; the probes go with the process.
+    pub fn run(mut self, consumer: &mut impl Consumer, stop: &AtomicBool) -> Result<(), PipelineError> {
+        let mut health = Health::default();
+        let mut next_tick = 0;
+        while !stop.load(Ordering::Relaxed) && !consumer.satisfied() {
+            self.ring.wait().map_err(PipelineError::Wait)?;
+            let drained = self.drain(consumer, &mut health)?;
+            let now_ns = monotonic_ns();
+            // While the ring is behind, "nothing came" is not yet true: no timeout may be declared.
+            if now_ns >= next_tick && drained < BATCH {
+                next_tick = now_ns + TICK_NS;
+                self.tick(now_ns, consumer, &mut health)?;
+            }
+        }
+        self.drain(consumer, &mut health)?;
+        let (tracker, processes) = (&mut self.tracker, &mut self.processes);
+        let offset = wall_offset_ns();
+        tracker.finish(&mut |handshake| deliver(&handshake, processes, offset, consumer));
+        self.tick(monotonic_ns(), consumer, &mut health)?;
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush().map_err(PipelineError::Record)?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, consumer: &mut impl Consumer, health: &mut Health) -> Result<usize, PipelineError> {
+        let Self {
+            ring,
+            tracker,
+            processes,
+            watcher,
+            recorder,
+            ..
+        } = self;
+        let offset = wall_offset_ns();
+        let mut failure = None;
+        let drained = ring.drain(BATCH, |bytes| {
+            if let Some(recorder) = recorder
+                && let Err(error) = recorder.record(bytes)
+            {
+                failure = Some(error);
+            }
+            match decode(bytes) {
+                Ok(Event::Exec { pid, .. }) => {
+                    // The watcher ends only with the pipeline; a lost notice costs time, no data.
+                    let _ = watcher.send(Notice::Started(pid));
+                }
+                Ok(event) => {
+                    match &event {
+                        Event::Segment(segment) => health.last_wire_ns = segment.time_ns,
+                        Event::Library { time_ns, .. } => health.last_library_ns = *time_ns,
+                        Event::Exec { .. } => {}
+                    }
+                    tracker.on_event(&event, &mut |handshake| {
+                        deliver(&handshake, processes, offset, consumer);
+                    });
+                }
+                Err(error) => {
+                    if health.undecodable == 0 {
+                        log::warn!("an event of the kernel half cannot be read: {error}");
+                    }
+                    health.undecodable += 1;
+                }
+            }
+        });
+        match failure {
+            Some(error) => Err(PipelineError::Record(error)),
+            None => Ok(drained),
+        }
+    }
+
+    fn tick(
+        &mut self,
+        now_ns: u64,
+        consumer: &mut impl Consumer,
+        health: &mut Health,
+    ) -> Result<(), PipelineError> {
+        health.now_ns = now_ns;
+        health.kernel = self.stats.read()?;
+        let lost = lost_events(&health.kernel);
+        let (tracker, processes) = (&mut self.tracker, &mut self.processes);
+        let offset = wall_offset_ns();
+        tracker.tick(now_ns, lost, &mut |handshake| {
+            deliver(&handshake, processes, offset, consumer);
+        });
+        health.tracker = tracker.stats();
+        consumer.tick(health);
+        Ok(())
+    }
+}
+
+/// Events that the kernel half could not hand over, whatever the reason.
+fn lost_events(kernel: &[u64; stats::COUNT as usize]) -> u64 {
+    [
+        stats::WIRE_LOST_RING_FULL,
+        stats::WIRE_LOST_LOAD,
+        stats::WIRE_LOST_MAP_FULL,
+    ]
+    .iter()
+    .map(|index| kernel[*index as usize])
+    .sum()
+}
+
+fn deliver(
+    handshake: &Handshake,
+    processes: &mut ProcessTable,
+    wall_offset_ns: i128,
+    consumer: &mut impl Consumer,
+) {
+    let process = handshake.pid.and_then(|pid| processes.lookup(pid));
+    consumer.record(handshake, process.as_deref(), wall_offset_ns);
+}
+
+/// CLOCK_MONOTONIC in nanoseconds, the clock of `bpf_ktime_get_ns`.
+pub fn monotonic_ns() -> u64 {
+    u64::try_from(nanoseconds(ClockId::Monotonic)).unwrap_or(0)
+}
+
+/// What to add to CLOCK_MONOTONIC to get Unix time, nanoseconds.
+pub fn wall_offset_ns() -> i128 {
+    nanoseconds(ClockId::Realtime) - nanoseconds(ClockId::Monotonic)
+}
+
+fn nanoseconds(clock: ClockId) -> i128 {
+    let time = clock_gettime(clock);
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
