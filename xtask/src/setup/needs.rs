@@ -56,24 +56,15 @@ const fn file(path: &'static str, package: &'static str, reason: &'static str) -
     }
 }
 
-/// A Rust compiler for BPF. All of Debian 12's, and beside rustup's in /usr/bin, not in its place.
-const COMPILER: [Need; 5] = [
+/// A Rust compiler for BPF, from Debian 12's own packages. It lives in /usr/bin, beside rustup's
+/// and not in its place.
+const COMPILER: [Need; 3] = [
     file("/usr/bin/rustc", "rustc-web", "compiles the kernel half"),
     file("/usr/bin/cargo", "cargo-web", "builds the kernel half"),
     file(
         "/usr/lib/rustlib/bpfel-unknown-none/lib",
         "libstd-rust-web-dev-bpf",
         "Rust's core library for BPF",
-    ),
-    file(
-        "/usr/lib/rustlib/src",
-        "rust-web-src",
-        "source of Rust's core library",
-    ),
-    file(
-        "/usr/share/doc/rust-web-llvm",
-        "rust-web-llvm",
-        "LLVM integration of that compiler",
     ),
 ];
 
