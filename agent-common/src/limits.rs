@@ -9,12 +9,21 @@ pub const CAPTURE_BYTES: u32 = 16 * 1024;
 /// leave the filter at once.
 pub const HANDSHAKE_BYTES: u64 = 64 * 1024;
 
-/// Changes of direction after which the kernel forgets a flow. TLS 1.2 needs 6 up to its first
-/// response byte, TLS 1.3 with HelloRetryRequest 6.
+/// Changes of direction after which the kernel forgets a flow whatever it sends. TLS 1.2 needs 6
+/// up to its first response byte, TLS 1.3 with HelloRetryRequest 6.
 pub const MAX_TURNS: u16 = 8;
 
+/// From this turn on, a segment that starts with an encrypted record comes after the server's
+/// flight. In the turn itself it may hold the client's Finished (TLS 1.3); in a later one the
+/// handshake is over, and the kernel forgets the flow with that segment.
+pub const LATE_TURN: u16 = 3;
+
+/// TCP payload of a lone encrypted alert (RFC 8446, 5.2: header 5, alert 2, type 1, tag 16). It is
+/// no sign of success, so the flow is followed further.
+pub const ENCRYPTED_ALERT_BYTES: u32 = 24;
+
 /// Copied from a segment that starts with an encrypted record late in the handshake: enough for
-/// the headers of two session tickets and the first response record.
+/// the headers of the client's Finished, two session tickets and the record after them.
 pub const LATE_SNAP_BYTES: u32 = 512;
 
 /// Largest piece in one event.

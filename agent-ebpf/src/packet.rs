@@ -2,7 +2,7 @@
 
 use agent_common::{event, flow::FlowKey};
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
-use core::mem::MaybeUninit;
+use core::{mem::MaybeUninit, ptr};
 
 /// `skb->protocol` holds the EtherType in network byte order.
 const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
@@ -51,20 +51,29 @@ impl Segment {
     }
 }
 
-/// Copies `T` from the packet.
+/// Copies `T` from the packet: straight from its linear part, which holds the headers of nearly
+/// every packet, or by the helper.
 #[inline(always)]
 fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    // SAFETY: `skb` is the program's context; the verifier checks the bounds again.
+    unsafe {
+        let start = (*skb).data as usize + offset as usize;
+        if start + size_of::<T>() <= (*skb).data_end as usize {
+            return Some(ptr::read_unaligned(start as *const T));
+        }
+    }
+    load_by_helper(skb, offset)
+}
+
+/// Copies `T` from anywhere in the packet, which costs ten times as much.
+#[inline(always)]
+fn load_by_helper<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
+    let target = value.as_mut_ptr().cast();
     // SAFETY: the helper writes size_of::<T>() bytes to `value` or fails; every T used here is
     // plain bytes.
     unsafe {
-        if bpf_skb_load_bytes(
-            skb.cast(),
-            offset,
-            value.as_mut_ptr().cast(),
-            size_of::<T>() as u32,
-        ) == 0
-        {
+        if bpf_skb_load_bytes(skb.cast(), offset, target, size_of::<T>() as u32) == 0 {
             Some(value.assume_init())
         } else {
             None
@@ -133,7 +142,7 @@ pub fn prefix(skb: *mut __sk_buff, segment: &Segment) -> Option<[u8; 6]> {
     let mut bytes = [0; 6];
     for index in 0..5 {
         if index < segment.payload {
-            bytes[index as usize] = load(skb, segment.offset + index)?;
+            bytes[index as usize] = load_by_helper(skb, segment.offset + index)?;
         }
     }
     Some(bytes)
@@ -171,10 +180,8 @@ pub fn fill_key(
 /// Copies packet bytes to where they are wanted.
 #[inline(always)]
 fn load_into<const N: usize>(skb: *mut __sk_buff, offset: u32, target: &mut [u8; N]) -> Option<()> {
-    // SAFETY: the helper writes N bytes to `target` or fails.
-    let result =
-        unsafe { bpf_skb_load_bytes(skb.cast(), offset, target.as_mut_ptr().cast(), N as u32) };
-    if result == 0 { Some(()) } else { None }
+    *target = load(skb, offset)?;
+    Some(())
 }
 
 /// The prefix of IPv4-mapped IPv6 addresses (RFC 4291, 2.5.5.2).

@@ -288,8 +288,11 @@ fn follow(
             flow.last_direction = direction;
             flow.turn += 1;
         }
-        if late && flow.turn >= 3 {
+        if late && flow.turn >= limits::LATE_TURN {
             room = limits::LATE_SNAP_BYTES;
+            if flow.turn > limits::LATE_TURN && segment.payload > limits::ENCRYPTED_ALERT_BYTES {
+                event.flags |= SEGMENT_LAST;
+            }
         }
         if offset >= limits::CAPTURE_BYTES || flow.turn > limits::MAX_TURNS {
             event.flags |= SEGMENT_LAST;
