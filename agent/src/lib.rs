@@ -10,3 +10,4 @@ pub mod pipeline;
 pub mod probe;
 pub mod source;
 pub mod watch;
+pub mod export;

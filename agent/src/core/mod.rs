@@ -8,6 +8,7 @@
 pub mod decode;
 pub mod fingerprint;
 pub mod names;
+pub mod aggregate;
 pub mod record;
 pub mod stream;
 pub mod tls;

@@ -1,0 +1,199 @@
+//! From handshake records to bounded counters and histograms.
+//!
+//! Pure: time comes in as `now_ns`. It must not know how its series are written (`export` does),
+//! nor where records come from.
+//!
+//! What a client sends never makes a series by itself. Names are those of the busiest by
+//! *completed* handshakes ([`names`]), services those of processes of this host, all other labels
+//! are closed sets; and no single name may hold more series than [`series::NAMED_LIMITS`]. What
+//! finds no room counts under `_other`, which only ever grows (or goes away as a whole after
+//! [`AggregateConfig::series_ttl_ns`] without a change).
+
+mod decay;
+pub mod labels;
+mod names;
+mod series;
+mod services;
+mod sketch;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use series::{
+    AlertKey, Common, DURATION_BOUNDS_NS, DurationKey, EarlyDataKey, HandshakeKey, Histogram,
+};
+pub use services::ServiceId;
+pub use snapshot::{Quota, Sample, Snapshot};
+
+use self::labels::{EarlyData, VersionLabel, known_alert};
+use self::names::Names;
+use self::series::{OTHER_LIMITS, SeriesSet, Target};
+use self::services::Services;
+use super::record::{Handshake, ServerName};
+
+/// Limits of an [`Aggregator`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AggregateConfig {
+    /// Most server names that have series of their own.
+    pub max_server_names: usize,
+    /// Most server names that have histograms of their own.
+    pub histogram_server_names: usize,
+    /// A series that did not change for so long goes away, nanoseconds.
+    pub series_ttl_ns: u64,
+    /// Most services that are told apart.
+    pub max_services: usize,
+}
+
+impl Default for AggregateConfig {
+    fn default() -> Self {
+        AggregateConfig {
+            max_server_names: 1_000,
+            histogram_server_names: 100,
+            series_ttl_ns: 3_600_000_000_000,
+            max_services: 256,
+        }
+    }
+}
+
+/// Counts handshakes by label, within the limits of its [`AggregateConfig`].
+#[derive(Debug)]
+pub struct Aggregator {
+    config: AggregateConfig,
+    /// Latest time seen: records of different taps may come slightly out of order.
+    now_ns: u64,
+    services: Services,
+    names: Names,
+    /// `server_name="_other"`: no room, or a name that never completed a handshake.
+    other: SeriesSet,
+    /// `server_name="_none"`: no SNI.
+    none: SeriesSet,
+    /// `server_name="_invalid"`: an SNI that is no host name.
+    invalid: SeriesSet,
+}
+
+impl Aggregator {
+    pub fn new(config: AggregateConfig) -> Self {
+        Aggregator {
+            config,
+            now_ns: 0,
+            services: Services::new(config.max_services),
+            names: Names::new(config.max_server_names, config.histogram_server_names),
+            other: SeriesSet::new(OTHER_LIMITS),
+            none: SeriesSet::new(OTHER_LIMITS),
+            invalid: SeriesSet::new(OTHER_LIMITS),
+        }
+    }
+
+    /// Counts one finished handshake. Allocates only where it makes a new series.
+    pub fn record(&mut self, handshake: &Handshake, service: Option<&str>, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        let now_ns = self.now_ns;
+        let common = Common {
+            role: handshake.role,
+            transport: handshake.transport,
+            service: self.services.intern(service),
+        };
+        let (own, own_histograms) = match &handshake.server_name {
+            None => (Some(&mut self.none), true),
+            Some(ServerName::Invalid) => (Some(&mut self.invalid), true),
+            Some(ServerName::Host(name)) => {
+                let tracked = if handshake.established {
+                    self.names.completed(name, now_ns)
+                } else {
+                    self.names.tracked(name)
+                };
+                match tracked {
+                    Some(tracked) => (Some(&mut tracked.series), tracked.histograms),
+                    None => (None, false),
+                }
+            }
+        };
+        let target = Target {
+            own,
+            own_histograms,
+            other: &mut self.other,
+            now_ns,
+        };
+        observe(target, common, handshake);
+    }
+
+    /// Removes what did not change for [`AggregateConfig::series_ttl_ns`]. Call it now and then;
+    /// it walks all series.
+    pub fn expire(&mut self, now_ns: u64) {
+        self.now_ns = self.now_ns.max(now_ns);
+        let Some(oldest_ns) = self.now_ns.checked_sub(self.config.series_ttl_ns) else {
+            return;
+        };
+        for set in [&mut self.other, &mut self.none, &mut self.invalid] {
+            set.expire(oldest_ns);
+        }
+        self.names.expire(oldest_ns);
+
+        let mut used = self.services.none_used();
+        for (_, set) in self.sets() {
+            set.mark_services(&mut used);
+        }
+        self.services.release_unused(&used);
+    }
+
+    /// Server names that have series of their own now.
+    pub fn server_names(&self) -> usize {
+        self.names.len()
+    }
+
+    fn sets(&self) -> impl Iterator<Item = (&str, &SeriesSet)> {
+        [
+            (labels::OTHER, &self.other),
+            (labels::NONE, &self.none),
+            (labels::INVALID, &self.invalid),
+        ]
+        .into_iter()
+        .chain(self.names.sets())
+    }
+}
+
+/// Enters one handshake into every family it belongs to.
+fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
+    let version = VersionLabel::from(handshake.version);
+    let result = handshake.outcome();
+    let key = HandshakeKey {
+        common,
+        version,
+        offered: handshake.offered,
+        result,
+    };
+    *target.series(|set| &mut set.handshakes, key) += 1;
+
+    if let Some(handshake_ns) = handshake.handshake_ns {
+        let key = DurationKey {
+            common,
+            version,
+            result,
+        };
+        target.histogram(key).observe(handshake_ns);
+    }
+    if handshake.early_data_offered {
+        let mut count = |status| {
+            let key = EarlyDataKey { common, status };
+            *target.series(|set| &mut set.early_data, key) += 1;
+        };
+        count(EarlyData::Offered);
+        match handshake.early_data_accepted {
+            Some(true) => count(EarlyData::Accepted),
+            Some(false) => count(EarlyData::Rejected),
+            None => {}
+        }
+    }
+    if let Some(alert) = handshake.alert {
+        let description = alert.description.map(known_alert);
+        let key = AlertKey {
+            common,
+            description,
+            sent: alert.sent,
+        };
+        *target.series(|set| &mut set.alerts, key) += 1;
+    }
+    if let Some(bytes) = handshake.certificate_chain_bytes {
+        target.set_chain_bytes(common, bytes);
+    }
+}

@@ -1,0 +1,257 @@
+//! The series of one server name, and how many it may have.
+
+use ahash::AHashMap;
+use std::hash::Hash;
+
+use super::labels::{EarlyData, VersionLabel};
+use super::services::ServiceId;
+use crate::core::record::{Method, Outcome, Role, Transport};
+
+/// Upper bounds of the duration buckets, nanoseconds; one more bucket holds what is above.
+///
+/// A resumed handshake over loopback takes some 0.3 ms, one across the globe 0.3 s.
+pub const DURATION_BOUNDS_NS: [u64; 15] = [
+    250_000,
+    500_000,
+    1_000_000,
+    2_500_000,
+    5_000_000,
+    10_000_000,
+    25_000_000,
+    50_000_000,
+    100_000_000,
+    250_000_000,
+    500_000_000,
+    1_000_000_000,
+    2_500_000_000,
+    5_000_000_000,
+    10_000_000_000,
+];
+
+/// Labels that every family has, besides the server name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Common {
+    pub role: Role,
+    pub transport: Transport,
+    pub service: ServiceId,
+}
+
+/// Labels of `tls_handshakes_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct HandshakeKey {
+    pub common: Common,
+    pub version: VersionLabel,
+    pub offered: Method,
+    pub result: Outcome,
+}
+
+/// Labels of `tls_handshake_duration_seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DurationKey {
+    pub common: Common,
+    pub version: VersionLabel,
+    pub result: Outcome,
+}
+
+/// Labels of `tls_early_data_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EarlyDataKey {
+    pub common: Common,
+    pub status: EarlyData,
+}
+
+/// Labels of `tls_alerts_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AlertKey {
+    pub common: Common,
+    /// `None` where it was encrypted; see [`super::labels::known_alert`].
+    pub description: Option<u8>,
+    pub sent: bool,
+}
+
+/// A histogram over [`DURATION_BOUNDS_NS`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Histogram {
+    /// Observations by bucket, not cumulative.
+    pub buckets: [u64; DURATION_BOUNDS_NS.len() + 1],
+    /// Nanoseconds.
+    pub sum_ns: u64,
+}
+
+impl Histogram {
+    pub fn count(&self) -> u64 {
+        self.buckets.iter().sum()
+    }
+
+    pub(super) fn observe(&mut self, nanoseconds: u64) {
+        let bucket = DURATION_BOUNDS_NS.partition_point(|&bound| bound < nanoseconds);
+        self.buckets[bucket] += 1;
+        self.sum_ns = self.sum_ns.saturating_add(nanoseconds);
+    }
+}
+
+/// Most series a set may have in each of its families.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    counters: usize,
+    histograms: usize,
+}
+
+/// For a set that bears a client-chosen name. Clients can vary version, offer, result and alert
+/// for a name that exists; 256 leaves room for five services at all 48 combinations of those.
+pub(super) const NAMED_LIMITS: Limits = Limits {
+    counters: 256,
+    histograms: 64,
+};
+/// For the three sets that exist once each: closed labels and the number of services bound them.
+pub(super) const OTHER_LIMITS: Limits = Limits {
+    counters: usize::MAX,
+    histograms: usize::MAX,
+};
+
+#[derive(Debug)]
+struct Series<V> {
+    value: V,
+    changed_ns: u64,
+}
+
+/// The series of one metric within a set.
+#[derive(Debug)]
+pub(super) struct Family<K, V> {
+    series: AHashMap<K, Series<V>>,
+    limit: usize,
+}
+
+impl<K: Copy + Eq + Hash, V: Default> Family<K, V> {
+    fn new(limit: usize) -> Self {
+        Family {
+            series: AHashMap::new(),
+            limit,
+        }
+    }
+
+    fn has_room(&self, key: &K) -> bool {
+        self.series.len() < self.limit || self.series.contains_key(key)
+    }
+
+    fn change(&mut self, key: K, now_ns: u64) -> &mut V {
+        let series = self.series.entry(key).or_insert_with(|| Series {
+            value: V::default(),
+            changed_ns: now_ns,
+        });
+        series.changed_ns = now_ns;
+        &mut series.value
+    }
+
+    fn expire(&mut self, oldest_ns: u64) {
+        self.series
+            .retain(|_, series| series.changed_ns > oldest_ns);
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.series = AHashMap::new();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
+        self.series
+            .iter()
+            .map(|(&key, series)| (key, &series.value))
+    }
+}
+
+/// All series of one server name.
+#[derive(Debug)]
+pub(super) struct SeriesSet {
+    pub(super) handshakes: Family<HandshakeKey, u64>,
+    pub(super) durations: Family<DurationKey, Histogram>,
+    pub(super) early_data: Family<EarlyDataKey, u64>,
+    pub(super) alerts: Family<AlertKey, u64>,
+    pub(super) chain_bytes: Family<Common, u32>,
+}
+
+impl SeriesSet {
+    pub(super) fn new(limits: Limits) -> Self {
+        SeriesSet {
+            handshakes: Family::new(limits.counters),
+            durations: Family::new(limits.histograms),
+            early_data: Family::new(limits.counters),
+            alerts: Family::new(limits.counters),
+            chain_bytes: Family::new(limits.counters),
+        }
+    }
+
+    pub(super) fn expire(&mut self, oldest_ns: u64) {
+        self.handshakes.expire(oldest_ns);
+        self.durations.expire(oldest_ns);
+        self.early_data.expire(oldest_ns);
+        self.alerts.expire(oldest_ns);
+        self.chain_bytes.expire(oldest_ns);
+    }
+
+    /// Every record changes a handshake counter first, so without one there is nothing else.
+    pub(super) fn is_empty(&self) -> bool {
+        self.handshakes.series.is_empty()
+    }
+
+    pub(super) fn mark_services(&self, used: &mut [bool]) {
+        for (key, _) in self.handshakes.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.durations.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.early_data.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.alerts.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.chain_bytes.iter() {
+            key.service.mark(used);
+        }
+    }
+}
+
+/// Where one record is counted.
+pub(super) struct Target<'a> {
+    /// The set of its name; `None` where the name has none.
+    pub(super) own: Option<&'a mut SeriesSet>,
+    /// Whether that set has histograms.
+    pub(super) own_histograms: bool,
+    pub(super) other: &'a mut SeriesSet,
+    pub(super) now_ns: u64,
+}
+
+impl Target<'_> {
+    /// The series of `key` under the own name, or under `_other` where that has no room.
+    pub(super) fn series<K, V>(
+        &mut self,
+        family: fn(&mut SeriesSet) -> &mut Family<K, V>,
+        key: K,
+    ) -> &mut V
+    where
+        K: Copy + Eq + Hash + 'static,
+        V: Default + 'static,
+    {
+        match self.own.as_deref_mut().map(family) {
+            Some(family) if family.has_room(&key) => family.change(key, self.now_ns),
+            _ => family(self.other).change(key, self.now_ns),
+        }
+    }
+
+    pub(super) fn histogram(&mut self, key: DurationKey) -> &mut Histogram {
+        if self.own_histograms {
+            return self.series(|set| &mut set.durations, key);
+        }
+        self.other.durations.change(key, self.now_ns)
+    }
+
+    /// The last length seen. `_other` has none: a mixture of names has no certificate.
+    pub(super) fn set_chain_bytes(&mut self, key: Common, bytes: u32) {
+        if let Some(set) = self.own.as_deref_mut()
+            && set.chain_bytes.has_room(&key)
+        {
+            *set.chain_bytes.change(key, self.now_ns) = bytes;
+        }
+    }
+}

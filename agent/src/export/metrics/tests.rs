@@ -1,0 +1,281 @@
+#![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
+
+use axum::http::HeaderValue;
+use expect_test::expect;
+use std::net::SocketAddr;
+
+use super::*;
+use crate::core::aggregate::AggregateConfig;
+use crate::core::record::{Alert, Handshake, Method, Role, ServerName, Source, Transport};
+use crate::export::{EventLoss, Tap};
+
+pub(in crate::export) fn handshake(server_name: &str) -> Handshake {
+    let any: SocketAddr = "192.0.2.1:443".parse().unwrap();
+    Handshake {
+        client_hello_ns: 0,
+        role: Role::Server,
+        transport: Transport::Tcp,
+        client: any,
+        server: any,
+        peer: None,
+        netns: 0,
+        pid: None,
+        established: true,
+        failure: None,
+        resumed: false,
+        version: Some(0x0303),
+        cipher: None,
+        group: None,
+        next_protocol: None,
+        server_name: Some(ServerName::Host(server_name.into())),
+        supported_protocols: Vec::new(),
+        ech_offered: false,
+        hello_retry: false,
+        alert: None,
+        certificate_chain_bytes: Some(2_801),
+        ocsp_stapled: None,
+        offered: Method::Ticket,
+        method: Method::None,
+        reject_reason: None,
+        reject_source: None,
+        ticket_key: None,
+        ticket_bytes: None,
+        tickets_issued: None,
+        early_data_offered: false,
+        early_data_accepted: None,
+        established_to_client_hello_ns: None,
+        handshake_ns: Some(1_500_000),
+        handshake_source: Some(Source::Wire),
+        rtt_ns: None,
+        client_bytes: 0,
+        server_bytes: 0,
+    }
+}
+
+fn state() -> State {
+    let state = State::new(
+        AggregateConfig::default(),
+        vec![("pop".into(), "fra1".into())],
+    );
+    state.record(&handshake("example.com"), Some("nginx"), 0);
+    let refused = Handshake {
+        established: false,
+        version: None,
+        handshake_ns: None,
+        certificate_chain_bytes: None,
+        early_data_offered: true,
+        early_data_accepted: Some(false),
+        alert: Some(Alert {
+            level: Some(2),
+            description: Some(40),
+            sent: true,
+        }),
+        ..handshake("example.com")
+    };
+    state.record(&refused, Some("a \"b\"\n"), 0);
+    state.set_events(Tap::Wire, 7);
+    state.set_events_lost(Tap::Wire, EventLoss::RingFull, 2);
+    state.set_coverage(Tap::Wire, 9, 10);
+    state.set_libraries([
+        ("libssl.so.3".into(), "3.0.17".into()),
+        ("libssl.so.3".into(), "3.0.17".into()),
+    ]);
+    state.set_probe_hit("SSL_do_handshake", 1_700_000_000.5);
+    state
+}
+
+/// The lines that begin with one of `prefixes`, as they stand.
+fn lines(body: &str, prefixes: &[&str]) -> String {
+    let named = |line: &&str| {
+        let name = line
+            .strip_prefix("# HELP ")
+            .or_else(|| line.strip_prefix("# TYPE "))
+            .unwrap_or(line);
+        prefixes.iter().any(|prefix| name.starts_with(prefix))
+    };
+    body.lines()
+        .filter(named)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn plain_text_names_counters_with_their_suffix() {
+    let body = render(&state(), Format::Prometheus).unwrap();
+    expect![[r##"
+        # HELP tls_handshakes_total Finished TLS handshakes, failed ones included.
+        # TYPE tls_handshakes_total counter
+        tls_handshakes_total{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",offered="ticket",result="full"} 1
+        tls_handshakes_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",version="unknown",offered="ticket",result="failed"} 1
+        # HELP tls_handshake_duration_seconds First byte of the ClientHello to the end of the handshake at the server.
+        # TYPE tls_handshake_duration_seconds histogram
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.00025"} 0
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.0005"} 0
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.001"} 0
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.0025"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.005"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.01"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.025"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.05"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.1"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.25"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="0.5"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="1"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="2.5"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="5"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="10"} 1
+        tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="+Inf"} 1
+        tls_handshake_duration_seconds_sum{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full"} 0.0015
+        tls_handshake_duration_seconds_count{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full"} 1
+        # HELP tls_early_data_total Handshakes with early data (0-RTT) by what became of it.
+        # TYPE tls_early_data_total counter
+        tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="offered"} 1
+        tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="rejected"} 1
+        # HELP tls_alerts_total Alerts that ended a handshake, by description (IANA) and as seen by the process.
+        # TYPE tls_alerts_total counter
+        tls_alerts_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",description="handshake_failure",direction="sent"} 1
+        # HELP tls_server_certificate_chain_bytes Length of the server's last Certificate message (TLS 1.2 and older).
+        # TYPE tls_server_certificate_chain_bytes gauge
+        tls_server_certificate_chain_bytes{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp"} 2801
+    "##]].assert_eq(&lines(&body, &["tls_"]));
+    assert!(!body.contains("# EOF"));
+}
+
+#[test]
+fn open_metrics_names_families_without_suffix_and_ends_with_eof() {
+    let body = render(&state(), Format::OpenMetrics).unwrap();
+    expect![[r##"
+        # HELP tls_handshakes Finished TLS handshakes, failed ones included.
+        # TYPE tls_handshakes counter
+        tls_handshakes_total{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",offered="ticket",result="full"} 1
+        tls_handshakes_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",version="unknown",offered="ticket",result="failed"} 1
+        # HELP tls_early_data Handshakes with early data (0-RTT) by what became of it.
+        # TYPE tls_early_data counter
+        tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="offered"} 1
+        tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="rejected"} 1
+        # HELP tls_alerts Alerts that ended a handshake, by description (IANA) and as seen by the process.
+        # TYPE tls_alerts counter
+        tls_alerts_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",description="handshake_failure",direction="sent"} 1
+    "##]].assert_eq(&lines(
+        &body,
+        &["tls_handshakes", "tls_early", "tls_alerts"],
+    ));
+    assert!(body.ends_with("# EOF\n"));
+    assert_eq!(body.matches("# EOF").count(), 1);
+}
+
+#[test]
+fn self_metrics_start_at_zero_for_every_tap_and_reason() {
+    let body = render(&state(), Format::Prometheus).unwrap();
+    expect![[r##"
+        # HELP resumetry_events_total Events that a tap submitted.
+        # TYPE resumetry_events_total counter
+        resumetry_events_total{tap="wire"} 7
+        resumetry_events_total{tap="library"} 0
+        resumetry_events_total{tap="socket"} 0
+        # HELP resumetry_events_lost_total Events of a tap that were lost.
+        # TYPE resumetry_events_lost_total counter
+        resumetry_events_lost_total{tap="wire",reason="ring_full"} 2
+        resumetry_events_lost_total{tap="wire",reason="map_full"} 0
+        resumetry_events_lost_total{tap="wire",reason="load_failed"} 0
+        resumetry_events_lost_total{tap="wire",reason="undecodable"} 0
+        resumetry_events_lost_total{tap="library",reason="ring_full"} 0
+        resumetry_events_lost_total{tap="library",reason="map_full"} 0
+        resumetry_events_lost_total{tap="library",reason="load_failed"} 0
+        resumetry_events_lost_total{tap="library",reason="undecodable"} 0
+        resumetry_events_lost_total{tap="socket",reason="ring_full"} 0
+        resumetry_events_lost_total{tap="socket",reason="map_full"} 0
+        resumetry_events_lost_total{tap="socket",reason="load_failed"} 0
+        resumetry_events_lost_total{tap="socket",reason="undecodable"} 0
+        # HELP resumetry_coverage_ratio Handshakes fully described over handshakes counted in the kernel.
+        # TYPE resumetry_coverage_ratio gauge
+        resumetry_coverage_ratio{tap="wire"} 0.9
+        # HELP resumetry_handshakes_lost_total Handshakes that were seen but could not be described.
+        # TYPE resumetry_handshakes_lost_total counter
+        resumetry_handshakes_lost_total{reason="events_lost"} 0
+        resumetry_handshakes_lost_total{reason="truncated"} 0
+        resumetry_handshakes_lost_total{reason="evicted"} 0
+        # HELP resumetry_libraries_attached TLS library files that probes are attached to.
+        # TYPE resumetry_libraries_attached gauge
+        resumetry_libraries_attached{library="libssl.so.3",version="3.0.17"} 2
+        # HELP resumetry_probe_last_hit_timestamp_seconds When a probe last fired, Unix time.
+        # TYPE resumetry_probe_last_hit_timestamp_seconds gauge
+        resumetry_probe_last_hit_timestamp_seconds{probe="SSL_do_handshake"} 1700000000.5
+        # HELP resumetry_server_names Server names that have series of their own.
+        # TYPE resumetry_server_names gauge
+        resumetry_server_names 1
+        # HELP resumetry_build_info 1; the build is in the labels.
+        # TYPE resumetry_build_info gauge
+        resumetry_build_info{version="0.1.0",arch="x86_64"} 1
+    "##]].assert_eq(&lines(&body, &["resumetry_"]));
+}
+
+#[test]
+fn process_metrics_bear_their_usual_names() {
+    let body = render(&state(), Format::Prometheus).unwrap();
+    for name in [
+        "process_cpu_seconds_total",
+        "process_start_time_seconds",
+        "process_resident_memory_bytes",
+        "process_virtual_memory_bytes",
+        "process_open_fds",
+        "process_max_fds",
+        "process_threads",
+    ] {
+        assert!(
+            body.lines()
+                .any(|line| line.starts_with(&format!("{name} "))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn self_counters_never_fall() {
+    let state = state();
+    state.set_events(Tap::Wire, 5);
+    let body = render(&state, Format::Prometheus).unwrap();
+    assert!(body.contains("resumetry_events_total{tap=\"wire\"} 7\n"));
+}
+
+#[test]
+fn coverage_is_one_when_nothing_was_counted_and_never_more() {
+    for (described, counted, ratio) in [(0, 0, "1"), (0, 4, "0"), (3, 4, "0.75"), (5, 4, "1")] {
+        let state = State::new(AggregateConfig::default(), Vec::new());
+        state.set_coverage(Tap::Wire, described, counted);
+        let body = render(&state, Format::Prometheus).unwrap();
+        let line = body
+            .lines()
+            .find(|line| line.starts_with("resumetry_coverage_ratio{tap=\"wire\"}"));
+        let value: f64 = line.unwrap().rsplit(' ').next().unwrap().parse().unwrap();
+        assert_eq!(value, ratio.parse::<f64>().unwrap());
+    }
+}
+
+#[test]
+fn negotiates_open_metrics_only_where_it_is_preferred() {
+    let prometheus = "application/openmetrics-text;version=1.0.0;q=0.8,\
+                      application/openmetrics-text;version=0.0.1;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+    for (accept, format) in [
+        (Some(prometheus), Format::OpenMetrics),
+        (Some("application/openmetrics-text"), Format::OpenMetrics),
+        (
+            Some("text/plain, application/openmetrics-text;q=0.5"),
+            Format::Prometheus,
+        ),
+        (Some("application/openmetrics-text;q=0"), Format::Prometheus),
+        (
+            Some("application/openmetrics-text;q=soon"),
+            Format::Prometheus,
+        ),
+        (Some("text/html,*/*;q=0.8"), Format::Prometheus),
+        (Some(";;,,=q"), Format::Prometheus),
+        (None, Format::Prometheus),
+    ] {
+        let mut headers = HeaderMap::new();
+        if let Some(accept) = accept {
+            headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        }
+        assert_eq!(Format::negotiate(&headers), format, "{accept:?}");
+    }
+}

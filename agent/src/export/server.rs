@@ -1,0 +1,276 @@
+//! The HTTP server: `/metrics`, `/healthz`, `/readyz`, `/`, `/api/v1/quota`.
+//!
+//! Slow or hostile clients must do no harm: connections are few and short-lived, a request's head
+//! must come quickly and be small, its body is not read, and one scrape is encoded at a time.
+
+use axum::Router;
+use axum::extract;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+
+use super::metrics::{self, Format};
+use super::{Readiness, State, page};
+
+/// Pause after a failed accept: the usual cause, no file descriptor left, takes time to pass.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So many failures in a row, that is ten seconds, do not pass by themselves.
+const ACCEPT_FAILURES: u32 = 100;
+/// Most bytes of a request's head; hyper takes no less than 8 KiB.
+const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+/// Why the server could not start, or had to stop.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("cannot listen on {address}: {}", advice(source))]
+    Bind {
+        address: SocketAddr,
+        source: io::Error,
+    },
+    #[error("cannot accept connections any more")]
+    Accept { source: io::Error },
+}
+
+/// Cause and way out.
+fn advice(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there; stop it, or choose another port with \
+             `--listen ADDR:PORT`"
+                .into()
+        }
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; choose a higher port \
+             with `--listen ADDR:PORT`"
+                .into()
+        }
+        io::ErrorKind::AddrNotAvailable => {
+            "this host has no such address; choose one that it has with \
+             `--listen ADDR:PORT` (0.0.0.0 or [::] for all)"
+                .into()
+        }
+        _ => format!("{error}; choose another address with `--listen ADDR:PORT`"),
+    }
+}
+
+/// Listens on `address`.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| ServeError::Bind { address, source })
+}
+
+/// What a client may take.
+#[derive(Clone, Copy, Debug)]
+struct Limits {
+    /// Open at a time; more wait in the kernel's backlog.
+    connections: usize,
+    /// For a request's head to come, whole; also between two requests.
+    head: Duration,
+    /// A connection ends after the response that it is in by then.
+    age: Duration,
+    /// How long that response, or those at shutdown, may still take.
+    grace: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 64,
+    head: Duration::from_secs(5),
+    age: Duration::from_secs(60),
+    grace: Duration::from_secs(3),
+};
+
+/// Serves `state` until `shutdown` is done; then lets responses in progress finish, briefly.
+pub async fn serve(
+    listener: TcpListener,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    serve_within(LIMITS, listener, state, shutdown).await
+}
+
+async fn serve_within(
+    limits: Limits,
+    listener: TcpListener,
+    state: Arc<State>,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), ServeError> {
+    let router = router(state);
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let (stop, stopped) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut failures = 0;
+    let mut shutdown = pin!(shutdown);
+
+    let result = loop {
+        let accept = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (place, listener.accept().await)
+        };
+        let (place, accepted) = tokio::select! {
+            () = &mut shutdown => break Ok(()),
+            accepted = accept => accepted,
+            // Collects what has ended, so that the set does not grow.
+            Some(_) = connections.join_next() => continue,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                failures = 0;
+                let (router, stopped) = (router.clone(), stopped.clone());
+                connections.spawn(async move {
+                    let _place = place;
+                    connection(limits, stream, router, stopped).await;
+                });
+            }
+            Err(source) if failures >= ACCEPT_FAILURES => break Err(ServeError::Accept { source }),
+            Err(error) => {
+                failures += 1;
+                log::debug!("accept failed: {error}");
+                sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    };
+
+    drop(listener);
+    stop.send_replace(true);
+    while connections.join_next().await.is_some() {}
+    result
+}
+
+/// Serves one connection. Its end is the client's business: errors are of no interest.
+async fn connection(
+    limits: Limits,
+    stream: TcpStream,
+    router: Router,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head)
+        .max_buf_size(MAX_HEAD_BYTES)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    tokio::select! {
+        _ = connection.as_mut() => return,
+        _ = stopped.wait_for(|stopped| *stopped) => {}
+        () = sleep(limits.age) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _ = timeout(limits.grace, connection).await;
+}
+
+/// What the handlers share.
+#[derive(Clone)]
+struct Shared {
+    state: Arc<State>,
+    /// Held while a response is made of all series: many clients at once must not take more than
+    /// one core, nor the pipeline's lock more than one after the other.
+    turn: Arc<Mutex<()>>,
+}
+
+fn router(state: Arc<State>) -> Router {
+    Router::new()
+        .route("/", get(root))
+        .route("/metrics", get(metrics))
+        .route("/healthz", get(healthz))
+        .route("/readyz", get(readyz))
+        .route("/api/v1/quota", get(quota))
+        .with_state(Shared {
+            state,
+            turn: Arc::default(),
+        })
+}
+
+async fn metrics(extract::State(shared): extract::State<Shared>, headers: HeaderMap) -> Response {
+    let format = Format::negotiate(&headers);
+    let made = shared
+        .make(move |state| metrics::render(state, format).ok())
+        .await;
+    // What the body looks like depends on `Accept`.
+    let vary = [(header::VARY, "accept")];
+    (vary, respond(format.content_type(), made)).into_response()
+}
+
+async fn root(extract::State(shared): extract::State<Shared>) -> Response {
+    let made = shared
+        .make(|state| {
+            let trouble = match state.readiness() {
+                Readiness::Ready => None,
+                Readiness::NotReady(reason) => Some(reason),
+            };
+            page::html(&state.snapshot().quotas(), trouble.as_deref()).ok()
+        })
+        .await;
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
+                  frame-ancestors 'none'";
+    let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
+    (headers, respond("text/html; charset=utf-8", made)).into_response()
+}
+
+async fn quota(extract::State(shared): extract::State<Shared>) -> Response {
+    let made = shared
+        .make(|state| page::json(&state.snapshot().quotas()).ok())
+        .await;
+    respond("application/json", made)
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(extract::State(shared): extract::State<Shared>) -> Response {
+    match shared.state.readiness() {
+        Readiness::Ready => "ready\n".into_response(),
+        Readiness::NotReady(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("not ready: {reason}\n"),
+        )
+            .into_response(),
+    }
+}
+
+impl Shared {
+    /// Makes a response off the network threads, one at a time.
+    async fn make<T: Send + 'static>(
+        &self,
+        make: impl FnOnce(&State) -> Option<T> + Send + 'static,
+    ) -> Option<T> {
+        let _turn = self.turn.lock().await;
+        let state = Arc::clone(&self.state);
+        tokio::task::spawn_blocking(move || make(&state))
+            .await
+            .ok()
+            .flatten()
+    }
+}
+
+fn respond(content_type: &'static str, made: Option<impl IntoResponse>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    match made {
+        Some(body) => (headers, body).into_response(),
+        None => (
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "this could not be written out\n",
+        )
+            .into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
