@@ -1,0 +1,244 @@
+//! The agent, run as its users run it.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
+use serde::Deserialize;
+
+use crate::process::Owned;
+
+/// The part of a handshake record that tests look at (see the record's documentation).
+#[derive(Clone, Debug, Deserialize)]
+pub struct Record {
+    pub role: String,
+    #[serde(default)]
+    pub network: Network,
+    pub client: Endpoint,
+    pub server: Endpoint,
+    #[serde(default)]
+    pub process: Process,
+    pub tls: Tls,
+    pub resumption: Resumption,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Network {
+    pub peer: Option<Endpoint>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Endpoint {
+    pub address: IpAddr,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Process {
+    pub pid: Option<u32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Tls {
+    pub established: bool,
+    pub resumed: bool,
+    pub failure: Option<String>,
+    #[serde(default)]
+    pub protocol: Protocol,
+    pub cipher: Option<String>,
+    #[serde(default)]
+    pub client: TlsClient,
+    pub hello_retry: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Protocol {
+    pub version: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct TlsClient {
+    pub server_name: Option<String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Resumption {
+    pub offered: String,
+    pub method: String,
+}
+
+impl Record {
+    /// The TCP peer of the server, also behind PROXY protocol.
+    pub fn peer(&self) -> SocketAddr {
+        self.network.peer.unwrap_or(self.client).socket()
+    }
+
+    /// `result` of the metrics.
+    pub fn result(&self) -> &'static str {
+        match (self.tls.established, self.tls.resumed) {
+            (false, _) => "failed",
+            (true, true) => "resumed",
+            (true, false) => "full",
+        }
+    }
+}
+
+impl Endpoint {
+    pub fn socket(self) -> SocketAddr {
+        // An IPv4 client of an IPv6 socket is the same client.
+        SocketAddr::new(self.address.to_canonical(), self.port)
+    }
+}
+
+/// The binary under test: `RESUMETRY_BIN`, else the release build of this workspace.
+pub fn binary() -> PathBuf {
+    std::env::var_os("RESUMETRY_BIN").map_or_else(
+        || {
+            PathBuf::from(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/../target/release/resumetry"
+            ))
+        },
+        PathBuf::from,
+    )
+}
+
+/// A command of the agent that runs until it is stopped.
+#[derive(Debug)]
+pub struct Agent {
+    process: Owned,
+    stdout: Arc<Mutex<Vec<String>>>,
+    stderr: Arc<Mutex<Vec<String>>>,
+    ready: Receiver<()>,
+}
+
+impl Agent {
+    /// Starts `resumetry ARGUMENTS` and waits for its line `ready`.
+    pub fn start<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let agent = Self::spawn(arguments)?;
+        agent.wait_ready(Duration::from_secs(60))?;
+        Ok(agent)
+    }
+
+    /// Starts `resumetry ARGUMENTS` without waiting.
+    pub fn spawn<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
+        let path = binary();
+        let mut child = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!(
+                    "cannot run {}; build it first: cargo xtask build --release",
+                    path.display()
+                )
+            })?;
+        let (ready_sender, ready) = mpsc::channel();
+        let stdout = collect(child.stdout.take().context("no stdout")?, |_| {});
+        let stderr = collect(child.stderr.take().context("no stderr")?, move |line| {
+            if line.starts_with("ready") {
+                // Nobody may be waiting any more.
+                let _ = ready_sender.send(());
+            }
+        });
+        Ok(Self {
+            process: Owned::new(child),
+            stdout,
+            stderr,
+            ready,
+        })
+    }
+
+    pub fn wait_ready(&self, timeout: Duration) -> Result<()> {
+        if self.ready.recv_timeout(timeout).is_err() {
+            bail!("the agent did not get ready; it said:\n{}", self.messages());
+        }
+        Ok(())
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        self.process.is_running()
+    }
+
+    /// Standard error so far.
+    pub fn messages(&self) -> String {
+        lock(&self.stderr).join("\n")
+    }
+
+    /// Lines of standard output so far.
+    pub fn line_count(&self) -> usize {
+        lock(&self.stdout).len()
+    }
+
+    /// Records so far (`trace --format json`).
+    pub fn records(&self) -> Result<Vec<Record>> {
+        lock(&self.stdout)
+            .iter()
+            .map(|line| serde_json::from_str(line).with_context(|| format!("bad record: {line}")))
+            .collect()
+    }
+
+    /// Raw lines so far, to show as evidence.
+    pub fn lines(&self) -> Vec<String> {
+        lock(&self.stdout).clone()
+    }
+
+    /// Resident memory, bytes.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid()))?;
+        let kilobytes = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmRSS:"))
+            .and_then(|rest| rest.split_whitespace().next())
+            .context("no VmRSS")?;
+        Ok(kilobytes.parse::<u64>()? * 1024)
+    }
+
+    /// Asks the agent to end, as Ctrl-C (`Signal::INT`) or a service manager (`Signal::TERM`) does.
+    pub fn finish(&mut self, signal: Signal) -> Result<ExitStatus> {
+        self.process.signal(signal)?;
+        self.process
+            .wait(Duration::from_secs(20))
+            .context("the agent did not end on a signal")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) -> Result<()> {
+        self.process.child().kill()?;
+        self.process.child().wait()?;
+        Ok(())
+    }
+}
+
+/// Reads lines in a thread, which ends with the stream.
+fn collect(
+    stream: impl Read + Send + 'static,
+    mut each: impl FnMut(&str) + Send + 'static,
+) -> Arc<Mutex<Vec<String>>> {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            each(&line);
+            lock(&sink).push(line);
+        }
+    });
+    lines
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // A panicked reader leaves whole lines only.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

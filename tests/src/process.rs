@@ -1,0 +1,68 @@
+//! Child processes that end with the value that owns them.
+
+use std::process::{Child, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::wait;
+
+/// A child that is asked to stop, then killed, when dropped. Only this child is touched.
+#[derive(Debug)]
+pub struct Owned(Child);
+
+impl Owned {
+    pub fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.0
+    }
+
+    pub fn is_running(&mut self) -> bool {
+        matches!(self.0.try_wait(), Ok(None))
+    }
+
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        if !self.is_running() {
+            bail!("process {} is gone", self.id());
+        }
+        let pid = i32::try_from(self.id()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("process id out of range")?, signal)?;
+        Ok(())
+    }
+
+    /// Waits for the end; `None` after `timeout`.
+    pub fn wait(&mut self, timeout: Duration) -> Option<ExitStatus> {
+        let mut status = None;
+        wait::until(timeout, || {
+            status = self.0.try_wait().ok().flatten();
+            status.is_some()
+        });
+        status
+    }
+
+    /// SIGTERM, then SIGKILL where that does not help within `grace`.
+    pub fn stop(&mut self, grace: Duration) -> Option<ExitStatus> {
+        if self.is_running() {
+            // The process may end between the check and the signal: then there is nothing to do.
+            let _ = self.signal(Signal::TERM);
+        }
+        self.wait(grace).or_else(|| {
+            let _ = self.0.kill();
+            self.0.wait().ok()
+        })
+    }
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        self.stop(Duration::from_secs(5));
+    }
+}
