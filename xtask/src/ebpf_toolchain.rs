@@ -19,6 +19,10 @@ pub const TARGET: &str = "bpfel-unknown-none";
 /// read by an older one, so a compiler beyond this is of no use.
 pub const LLVM_MAJOR: u32 = 22;
 
+/// Minor version of the oldest Rust 1.x that compiles the kernel half: what aya-ebpf and its
+/// dependencies ask for.
+const MIN_RUST_MINOR: u32 = 91;
+
 const DEBIAN_CARGO: &str = "/usr/bin/cargo";
 const DEBIAN_RUSTC: &str = "/usr/bin/rustc";
 const DEBIAN_CORE: &str = "/usr/lib/rustlib/bpfel-unknown-none/lib";
@@ -170,7 +174,7 @@ fn check_nightly() -> Result<(), String> {
     if !library.is_dir() {
         return Err("nightly has no component rust-src".to_owned());
     }
-    check_llvm(&run(&["-vV"])?)
+    check_version(&run(&["-vV"])?)
 }
 
 fn check_debian() -> Result<(), String> {
@@ -188,25 +192,27 @@ fn check_debian() -> Result<(), String> {
     {
         return Err("libstd-rust-web-dev-bpf is not installed".to_owned());
     }
-    check_llvm(&output_of(Command::new(DEBIAN_RUSTC).arg("-vV"))?)
+    check_version(&output_of(Command::new(DEBIAN_RUSTC).arg("-vV"))?)
 }
 
-/// Checks the line `LLVM version: 22.1.8` of `rustc -vV`.
-fn check_llvm(version: &str) -> Result<(), String> {
-    let found = version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))
-        .ok_or("its rustc names no LLVM version")?;
-    match found
-        .split('.')
-        .next()
-        .and_then(|major| major.parse::<u32>().ok())
-    {
-        Some(major) if major <= LLVM_MAJOR => Ok(()),
-        _ => Err(format!(
-            "its LLVM is {found}, newer than the {LLVM_MAJOR} that bpf-linker is built with"
-        )),
+/// Checks the lines `release: 1.96.0` and `LLVM version: 22.1.8` of `rustc -vV`.
+fn check_version(version: &str) -> Result<(), String> {
+    let field = |name: &str| {
+        let value = version.lines().find_map(|line| line.strip_prefix(name));
+        value.ok_or_else(|| format!("its `rustc -vV` has no line `{name}`"))
+    };
+    let number = |value: &str, place| value.split('.').nth(place)?.parse::<u32>().ok();
+    let release = field("release: ")?;
+    if number(release, 1).is_none_or(|minor| minor < MIN_RUST_MINOR) {
+        return Err(format!("it is {release}, older than 1.{MIN_RUST_MINOR}"));
     }
+    let llvm = field("LLVM version: ")?;
+    if number(llvm, 0).is_none_or(|major| major > LLVM_MAJOR) {
+        return Err(format!(
+            "its LLVM is {llvm}, newer than the {LLVM_MAJOR} that bpf-linker is built with"
+        ));
+    }
+    Ok(())
 }
 
 fn rustup() -> PathBuf {
@@ -237,4 +243,49 @@ fn output_of(command: &mut Command) -> Result<String, String> {
         return Err(format!("{}: {first}", output.status));
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn accepts_a_compiler_that_fits_the_linker() {
+        let version = "rustc 1.96.0\nrelease: 1.96.0\nLLVM version: 22.1.8\n";
+        assert_eq!(check_version(version), Ok(()));
+    }
+
+    #[test]
+    fn rejects_bitcode_that_the_linker_cannot_read() {
+        let version = "release: 1.99.0-nightly\nLLVM version: 23.1.0\n";
+        assert!(check_version(version).is_err_and(|reason| reason.contains("23.1.0")));
+    }
+
+    #[test]
+    fn rejects_a_compiler_that_is_too_old() {
+        let version = "release: 1.85.1\nLLVM version: 19.1.7\n";
+        assert!(check_version(version).is_err_and(|reason| reason.contains("1.85.1")));
+    }
+
+    #[test]
+    fn removes_what_an_outer_cargo_sets_and_keeps_what_the_user_set() {
+        for name in [
+            "RUSTC",
+            "RUSTUP_TOOLCHAIN",
+            "CARGO_ENCODED_RUSTFLAGS",
+            "OUT_DIR",
+            "CARGO",
+        ] {
+            assert!(belongs_to_outer_cargo(name), "{name}");
+        }
+        for name in [
+            "CARGO_HOME",
+            "RUSTUP_HOME",
+            "CARGO_NET_OFFLINE",
+            "PATH",
+            "HTTPS_PROXY",
+        ] {
+            assert!(!belongs_to_outer_cargo(name), "{name}");
+        }
+    }
 }

@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 #[derive(Parser)]
-#[command(name = "cargo xtask", about = "Developer commands of Resumetry")]
+#[command(bin_name = "cargo xtask", about = "Developer commands of Resumetry")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

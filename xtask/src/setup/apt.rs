@@ -19,6 +19,9 @@ chmod 755 "$policy"
 "$@"
 "#;
 
+/// Packages that bring a service of the same name.
+const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+
 /// Options of every call: wait for another apt rather than fail, ask nothing, and end rather than
 /// remove a package (rustc-web conflicts with Debian's rustc and rustup).
 const OPTIONS: [&str; 5] = [
@@ -60,7 +63,25 @@ pub fn install(packages: &[&str]) -> Result<()> {
              with packages that are installed, or a release without one of them (Debian 12 has \
              all). By hand: `{line}`"
         )
-    })
+    })?;
+    disable_services(packages);
+    Ok(())
+}
+
+/// Keeps services that came with the packages from starting at the next boot: the tests run
+/// servers of their own.
+fn disable_services(packages: &[&str]) {
+    if shell::find_program("systemctl").is_none() {
+        return;
+    }
+    for service in SERVICES {
+        if packages.contains(&service) {
+            let mut systemctl = Command::new("systemctl");
+            if let Err(error) = shell::run(systemctl.args(["--quiet", "disable", service])) {
+                eprintln!("warning: {service} may start at the next boot: {error:#}");
+            }
+        }
+    }
 }
 
 fn apt_get(arguments: &[&str], packages: &[&str]) -> Result<()> {

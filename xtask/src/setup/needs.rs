@@ -84,7 +84,7 @@ const LINKER: [Need; 3] = [
 ];
 
 const TESTS: [Need; 13] = [
-    program("nginx", "nginx-light", "the server under test"),
+    program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
     program("openssl", "openssl", "certificates, s_client and s_time"),
     file(
