@@ -1,7 +1,201 @@
-//! `resumetry run`
-use resumetry::config::RunConfig;
-use std::process::ExitCode;
-/// Not yet.
-pub fn run(_config: &RunConfig) -> anyhow::Result<ExitCode> {
-    anyhow::bail!("later")
+//! `resumetry run`: the daemon.
+
+use std::{
+    collections::BTreeMap,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use agent_common::stats;
+use anyhow::Context as _;
+use resumetry::{
+    capture::{Capture, LibraryReport},
+    config::RunConfig,
+    core::{
+        aggregate::AggregateConfig,
+        record::{Handshake, Process},
+    },
+    export::{
+        EventLoss, HandshakeLoss, Readiness, State, Tap,
+        server::{bind, serve},
+    },
+    host::libraries::detect_version,
+    pipeline::{Consumer, Health, wall_offset_ns},
+    probe::LibraryEvents,
+};
+
+use super::shutdown;
+
+/// How often idle series are looked for, nanoseconds.
+const EXPIRE_NS: u64 = 5_000_000_000;
+
+/// How often the signal flag is looked at while serving.
+const STOP_POLL: Duration = Duration::from_millis(50);
+
+/// Captures, aggregates and serves until told to stop.
+pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("cannot start the HTTP server's threads")?;
+    // Before anything is attached: a port in use is the likelier mistake.
+    let listener = runtime.block_on(bind(config.listen))?;
+    let address = listener.local_addr()?;
+
+    let labels = config.capture.labels.iter();
+    let state = Arc::new(State::new(
+        AggregateConfig {
+            max_server_names: config.max_server_names,
+            histogram_server_names: config.histogram_server_names,
+            series_ttl_ns: u64::try_from(config.series_ttl.as_nanos()).unwrap_or(u64::MAX),
+            ..AggregateConfig::default()
+        },
+        labels
+            .map(|label| (label.name.clone(), label.value.clone()))
+            .collect(),
+    ));
+    let server = runtime.spawn(serve(
+        listener,
+        Arc::clone(&state),
+        stopped(Arc::clone(&stop)),
+    ));
+
+    let capture = Capture::start(&config.capture, report_libraries(Arc::clone(&state)))?;
+    let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.name()).collect();
+    state.set_readiness(Readiness::Ready);
+    eprintln!(
+        "ready: http://{address}/metrics (taps: {}; libraries: {})",
+        taps.join(", "),
+        capture.libraries
+    );
+    let (pipeline, watcher) = capture.into_parts();
+    let mut counts = Counts {
+        state: Arc::clone(&state),
+        now_ns: 0,
+        next_expiry_ns: 0,
+    };
+    let captured = pipeline.run(&mut counts, &stop);
+    drop(watcher);
+    state.set_readiness(Readiness::NotReady("shutting down".into()));
+    // The server must end too when it was the capture that failed.
+    stop.store(true, Ordering::Relaxed);
+    let served = runtime
+        .block_on(server)
+        .context("the HTTP server panicked")?;
+    captured?;
+    served?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn stopped(stop: Arc<AtomicBool>) {
+    while !stop.load(Ordering::Relaxed) {
+        tokio::time::sleep(STOP_POLL).await;
+    }
+}
+
+/// Keeps `resumetry_libraries_attached` true.
+fn report_libraries(state: Arc<State>) -> LibraryReport {
+    let mut attached = BTreeMap::new();
+    Box::new(move |event| {
+        match event {
+            LibraryEvents::Attached(file) => {
+                let version = detect_version(file).unwrap_or_else(|| "unknown".into());
+                attached.insert(
+                    (file.device.clone(), file.inode),
+                    (file.name.clone(), version),
+                );
+            }
+            LibraryEvents::Detached(file) => {
+                attached.remove(&(file.device.clone(), file.inode));
+            }
+            LibraryEvents::Failed(..) => return,
+        }
+        state.set_libraries(attached.values().cloned());
+    })
+}
+
+/// Counts records, and passes on how the pipeline is doing.
+struct Counts {
+    state: Arc<State>,
+    now_ns: u64,
+    next_expiry_ns: u64,
+}
+
+impl Consumer for Counts {
+    fn record(&mut self, handshake: &Handshake, process: Option<&Process>, _wall_offset_ns: i128) {
+        let service = process.and_then(|process| process.service.as_deref());
+        self.state.record(handshake, service, self.now_ns);
+    }
+
+    fn tick(&mut self, health: &Health) {
+        self.now_ns = health.now_ns;
+        if self.now_ns >= self.next_expiry_ns {
+            self.next_expiry_ns = self.now_ns + EXPIRE_NS;
+            self.state.expire(self.now_ns);
+        }
+        let (state, kernel, tracker) = (&self.state, &health.kernel, &health.tracker);
+        let counter = |index: u32| kernel[index as usize];
+        state.set_events(Tap::Wire, counter(stats::WIRE_EVENTS));
+        state.set_events(Tap::Library, counter(stats::LIBRARY_EVENTS));
+        state.set_events(Tap::Socket, counter(stats::SOCKET_EVENTS));
+        for (tap, reason, total) in [
+            (
+                Tap::Wire,
+                EventLoss::RingFull,
+                counter(stats::WIRE_LOST_RING_FULL),
+            ),
+            (
+                Tap::Wire,
+                EventLoss::LoadFailed,
+                counter(stats::WIRE_LOST_LOAD),
+            ),
+            (
+                Tap::Wire,
+                EventLoss::MapFull,
+                counter(stats::WIRE_LOST_MAP_FULL),
+            ),
+            (Tap::Wire, EventLoss::Undecodable, health.undecodable),
+            (
+                Tap::Library,
+                EventLoss::RingFull,
+                counter(stats::LIBRARY_LOST_RING_FULL),
+            ),
+            (
+                Tap::Socket,
+                EventLoss::MapFull,
+                counter(stats::SOCKET_LOST_MAP_FULL),
+            ),
+        ] {
+            state.set_events_lost(tap, reason, total);
+        }
+        state.set_handshakes_lost(HandshakeLoss::EventsLost, tracker.lost_ring_loss);
+        state.set_handshakes_lost(HandshakeLoss::Truncated, tracker.lost_truncated);
+        state.set_handshakes_lost(HandshakeLoss::Evicted, tracker.lost_evicted);
+        // What is still in progress, or turned out not to be TLS, is not missing.
+        let counted = counter(stats::HELLOS)
+            .saturating_sub(tracker.not_tls + tracker.flows + tracker.unfinished)
+            .max(tracker.described);
+        state.set_coverage(Tap::Wire, tracker.described, counted);
+        let offset = wall_offset_ns();
+        for (probe, last_ns) in [
+            ("wire", health.last_wire_ns),
+            ("library", health.last_library_ns),
+        ] {
+            if last_ns > 0 {
+                state.set_probe_hit(probe, unix_seconds(i128::from(last_ns) + offset));
+            }
+        }
+    }
+}
+
+/// Nanoseconds to seconds; a millisecond is all that a liveness figure needs.
+fn unix_seconds(nanoseconds: i128) -> f64 {
+    f64::from(u32::try_from(nanoseconds / 1_000_000_000).unwrap_or(u32::MAX))
+        + f64::from(u32::try_from(nanoseconds % 1_000_000_000 / 1_000_000).unwrap_or(0)) / 1_000.0
 }

@@ -5,10 +5,10 @@
 //! order, `tls` reads records and messages, `tracker` ties it together, one `record::Handshake`
 //! per connection.
 
+pub mod aggregate;
 pub mod decode;
 pub mod fingerprint;
 pub mod names;
-pub mod aggregate;
 pub mod record;
 pub mod stream;
 pub mod tls;
