@@ -61,15 +61,16 @@ impl Identity {
         })
     }
 
-    /// Writes `STEM.crt`, `STEM.key` and `STEM.pem` (both in one) to `directory`.
+    /// Writes `STEM.crt`, `STEM.key` and `both/STEM.pem` (both in one) to `directory`.
     pub fn write(&self, directory: &Path, stem: &str) -> Result<Files> {
         let certificate = self.certificate.to_pem()?;
         let key = self.key.private_key_to_pem_pkcs8()?;
         let files = Files {
             certificate: directory.join(format!("{stem}.crt")),
             key: directory.join(format!("{stem}.key")),
-            both: directory.join(format!("{stem}.pem")),
+            both: directory.join("both").join(format!("{stem}.pem")),
         };
+        fs::create_dir_all(directory.join("both"))?;
         fs::write(&files.certificate, &certificate)?;
         fs::write(&files.key, &key)?;
         fs::write(&files.both, [certificate, key].concat())?;

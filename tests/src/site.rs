@@ -371,3 +371,99 @@ impl Site {
         ])
     }
 }
+
+/// Kinds of connection to HAProxy: `tickets` speaks h2 and issues tickets, `none` has no tickets
+/// and asks for client certificates.
+pub fn haproxy_kinds(names: &Names, tickets: u16, none: u16) -> Result<Vec<Kind>> {
+    use Action::{CloseAfterHello, GarbageAfterHello, Refused, Request, ResetAfterHello, Silent};
+    let alpha = Profile {
+        server_name: Some(names.name(0)),
+        ..Profile::default()
+    };
+    let beta = Profile {
+        server_name: Some(names.name(1)),
+        ..Profile::default()
+    };
+    let old = |profile: &Profile| Profile {
+        versions: Versions::Tls12,
+        ..profile.clone()
+    };
+    let h2 = |profile: &Profile| Profile {
+        alpn: Alpn::H2,
+        ..profile.clone()
+    };
+    let identity = Some(names.authority.issue("client", Key::Ecdsa)?);
+    let authority = Some(names.stranger.certificate.clone());
+    let kind = |name, port, profile, action| Kind {
+        name,
+        port,
+        profile,
+        action,
+    };
+    Ok(vec![
+        kind("tickets 1.3", tickets, alpha.clone(), Request(1)),
+        kind("tickets 1.2", tickets, old(&alpha), Request(1)),
+        kind("rsa 1.3", tickets, beta.clone(), Request(1)),
+        kind("rsa 1.2", tickets, old(&beta), Request(1)),
+        kind("h2 1.3", tickets, h2(&alpha), Request(2)),
+        kind("h2 1.2", tickets, h2(&old(&alpha)), Request(2)),
+        kind("keep-alive", tickets, alpha.clone(), Request(3)),
+        kind("no name", tickets, Profile::default(), Request(1)),
+        kind(
+            "hello in 7-byte parts",
+            tickets,
+            Profile {
+                segment: Some(7),
+                ..alpha.clone()
+            },
+            Request(1),
+        ),
+        kind(
+            "long hello",
+            tickets,
+            Profile {
+                segment: Some(536),
+                alpn: Alpn::Huge,
+                ..alpha.clone()
+            },
+            Request(1),
+        ),
+        kind(
+            "session id",
+            none,
+            Profile {
+                tickets: false,
+                ..old(&alpha)
+            },
+            Request(1),
+        ),
+        kind("no tickets 1.3", none, alpha.clone(), Request(1)),
+        kind(
+            "client cert",
+            none,
+            Profile {
+                identity,
+                ..alpha.clone()
+            },
+            Request(1),
+        ),
+        kind("silent 1.2", tickets, old(&alpha), Silent),
+        kind("close after hello", tickets, alpha.clone(), CloseAfterHello),
+        kind("reset after hello", tickets, old(&beta), ResetAfterHello),
+        kind(
+            "garbage after hello",
+            tickets,
+            alpha.clone(),
+            GarbageAfterHello,
+        ),
+        kind(
+            "certificate refused",
+            tickets,
+            Profile {
+                authority,
+                ..old(&beta)
+            },
+            Refused,
+        ),
+    ])
+}
