@@ -24,18 +24,23 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 48);
 
-/// What the kernel keeps of a connection while it is in its handshake.
+/// What the kernel keeps of a connection until its handshake is over.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FlowState {
+    /// CLOCK_MONOTONIC time at which TCP was established, nanoseconds; 0 where not known.
+    pub established_ns: u64,
     /// Sequence number of the first payload byte, by direction (`event::INGRESS`, `event::EGRESS`).
     pub start: [u32; 2],
-    /// How often the direction of data has changed so far; the first ClientHello is turn 1.
+    /// How often the direction of data has changed so far; the first ClientHello is turn 1, and 0
+    /// means that no data came yet.
     pub turn: u16,
     /// Direction of the last segment with data.
     pub last_direction: u8,
     /// Bit `1 << direction` for each direction that sent its FIN.
     pub finished: u8,
+    /// Zero.
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<FlowState>() == 12);
+const _: () = assert!(size_of::<FlowState>() == 24);

@@ -29,11 +29,9 @@ pub const LATE_SNAP_BYTES: u32 = 512;
 /// Largest piece in one event.
 pub const PIECE_BYTES: usize = 4096;
 
-/// Flows in their handshake at the same time; the least recently used one is forgotten first.
+/// Connections between their establishment and the end of their handshake at the same time; the
+/// least recently used one is forgotten first.
 pub const MAX_FLOWS: u32 = 32 * 1024;
-
-/// Connections whose time of establishment is kept until their first byte.
-pub const MAX_ESTABLISHED: u32 = 32 * 1024;
 
 /// Threads inside a handshake call at the same time.
 pub const MAX_TASKS: u32 = 16 * 1024;

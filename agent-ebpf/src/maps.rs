@@ -14,15 +14,11 @@ use aya_ebpf::{
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// Connections in their handshake. A flow that is not TLS, or past its handshake, has no entry.
+/// Connections from their establishment to the end of their handshake. A flow that is not TLS has
+/// no entry any more from its first data on.
 #[map]
 pub static FLOWS: LruHashMap<FlowKey, FlowState> =
     LruHashMap::with_max_entries(limits::MAX_FLOWS, 0);
-
-/// CLOCK_MONOTONIC nanoseconds at which TCP was established, until the first byte comes.
-#[map]
-pub static ESTABLISHED: LruHashMap<FlowKey, u64> =
-    LruHashMap::with_max_entries(limits::MAX_ESTABLISHED, 0);
 
 /// The handshake that a thread (`bpf_get_current_pid_tgid`) is in, 0 when in none.
 #[map]

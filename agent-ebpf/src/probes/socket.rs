@@ -4,7 +4,10 @@
 //! is attached to, and runs a few times a connection instead of at every change of state. It
 //! changes nothing: neither the reply nor the callback flags, which other programs may have set.
 
-use agent_common::{flow::FlowKey, stats};
+use agent_common::{
+    flow::{FlowKey, FlowState},
+    stats,
+};
 use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB},
     helpers::{bpf_ktime_get_ns, generated::bpf_get_netns_cookie},
@@ -15,22 +18,34 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    maps::{ESTABLISHED, NETNS_COOKIE, count},
+    maps::{FLOWS, NETNS_COOKIE, count},
     packet::mapped,
 };
 
 const AF_INET: u32 = 2;
 
-/// Keeps the time of establishment until the first byte of the stream.
+/// Opens the entry of the connection with the time of its establishment.
 #[sock_ops]
 pub fn tcp_established(context: SockOpsContext) -> u32 {
     let op = context.op();
     if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
         count(stats::SOCKET_EVENTS);
         let key = flow_key(&context);
-        // SAFETY: the helper has no preconditions.
-        let now = unsafe { bpf_ktime_get_ns() };
-        if ESTABLISHED.insert(&key, &now, 0).is_err() {
+        let state = FlowState {
+            // SAFETY: the helper has no preconditions.
+            established_ns: unsafe { bpf_ktime_get_ns() },
+            start: [0; 2],
+            turn: 0,
+            last_direction: 0,
+            finished: 0,
+            padding: 0,
+        };
+        // With deferred accept the first data came before, and its entry must stay.
+        let exists = FLOWS.get_ptr(&key).is_some_and(|flow| {
+            // SAFETY: the element stays valid while the program runs.
+            unsafe { (*flow).turn != 0 && op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB }
+        });
+        if !exists && FLOWS.insert(&key, &state, 0).is_err() {
             count(stats::SOCKET_LOST_MAP_FULL);
         }
     }

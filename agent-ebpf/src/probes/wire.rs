@@ -23,7 +23,7 @@ use aya_ebpf::{
 
 use crate::{
     emit, filter,
-    maps::{CURRENT_PID, ESTABLISHED, FLOWS, LIBRARY_TAP, NETNS_COOKIE, TASKS, count},
+    maps::{CURRENT_PID, FLOWS, LIBRARY_TAP, NETNS_COOKIE, TASKS, count},
     packet::{self, Segment},
 };
 
@@ -180,8 +180,8 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
     }
     packet::fill_key(skb, segment, direction, &mut event.key)?;
     let position = socket.position(segment, direction);
-    let flow = FLOWS.get_ptr_mut(&event.key);
-    if flow.is_none() && (position == Position::Later || segment.payload == 0) {
+    let entry = FLOWS.get_ptr_mut(&event.key);
+    if entry.is_none() && (position == Position::Later || segment.payload == 0) {
         return None;
     }
     let prefix = packet::prefix(skb, segment)?;
@@ -191,30 +191,29 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
     // SAFETY: the helper has no preconditions.
     event.header.time_ns = unsafe { bpf_ktime_get_ns() };
 
-    let mut room = limits::CAPTURE_BYTES;
-    let mut offset = 0;
-    // A start that differs is a new connection on the addresses and ports of a forgotten one.
-    let known = match flow {
-        // SAFETY: the element stays valid while the program runs; two CPUs may race on one flow,
-        // which can only misjudge the turn by one.
-        Some(flow) => unsafe {
-            let flow = &mut *flow;
-            if starts && start(flow, direction) != segment.sequence {
-                false
-            } else {
-                let late = filter::is_application_data(&prefix);
-                (offset, room) = follow(segment, flow, &mut event, late)?;
-                true
+    let (mut offset, mut room) = (0, limits::CAPTURE_BYTES);
+    // SAFETY: the element stays valid while the program runs; two CPUs may race on one flow,
+    // which can only misjudge the turn by one.
+    let flow = entry.map(|flow| unsafe { &mut *flow });
+    match flow {
+        // A start that differs is a new connection on the addresses and ports of a forgotten one.
+        Some(flow) if flow.turn != 0 && !(starts && start(flow, direction) != segment.sequence) => {
+            let late = filter::is_application_data(&prefix);
+            (offset, room) = follow(segment, flow, &mut event, late)?;
+        }
+        flow if starts => begin(segment, flow, &mut event)?,
+        flow => {
+            if position != Position::Later && direction == INGRESS && segment.payload != 0 {
+                if position != Position::Start {
+                    event.flags |= SEGMENT_EARLY;
+                    copy(skb, segment, &mut event, 0, limits::CAPTURE_BYTES);
+                    return None;
+                }
             }
-        },
-        None => false,
-    };
-    if !known {
-        if starts {
-            begin(segment, &mut event)?;
-        } else if position != Position::Later && direction == INGRESS {
-            event.flags |= SEGMENT_EARLY;
-        } else {
+            if flow.is_some() {
+                // The first data is not TLS, or the connection ended without any.
+                let _ = FLOWS.remove(&event.key);
+            }
             return None;
         }
     }
@@ -240,17 +239,13 @@ fn sender(event: &mut SegmentEvent) {
     }
 }
 
-/// The first bytes of a stream that may be TLS: from now on the flow is known.
+/// The first bytes of a stream that may be TLS: from now on the flow is followed.
 #[inline(always)]
-fn begin(segment: &Segment, event: &mut SegmentEvent) -> Option<()> {
+fn begin(segment: &Segment, flow: Option<&mut FlowState>, event: &mut SegmentEvent) -> Option<()> {
     count(stats::HELLOS);
-    // SAFETY: a copy of one word.
-    if let Some(established) = unsafe { ESTABLISHED.get(&event.key) } {
-        event.established_ns = *established;
-        let _ = ESTABLISHED.remove(&event.key);
-    }
     event.flags |= SEGMENT_HELLO;
-    let state = FlowState {
+    let mut state = FlowState {
+        established_ns: 0,
         start: if event.direction == INGRESS {
             [segment.sequence, segment.acknowledgment]
         } else {
@@ -259,10 +254,22 @@ fn begin(segment: &Segment, event: &mut SegmentEvent) -> Option<()> {
         turn: 1,
         last_direction: event.direction,
         finished: 0,
+        padding: 0,
     };
-    if FLOWS.insert(&event.key, &state, 0).is_err() {
-        count(stats::WIRE_LOST_MAP_FULL);
-        return None;
+    match flow {
+        Some(flow) => {
+            if flow.turn == 0 {
+                event.established_ns = flow.established_ns;
+                state.established_ns = flow.established_ns;
+            }
+            *flow = state;
+        }
+        None => {
+            if FLOWS.insert(&event.key, &state, 0).is_err() {
+                count(stats::WIRE_LOST_MAP_FULL);
+                return None;
+            }
+        }
     }
     Some(())
 }
