@@ -17,7 +17,10 @@ struct Server {
 }
 
 async fn start(limits: Limits) -> Server {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    start_on(bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), limits)
+}
+
+fn start_on(listener: TcpListener, limits: Limits) -> Server {
     let address = listener.local_addr().unwrap();
     let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
     state.record(&handshake("example.com"), Some("nginx"), 0);
@@ -252,8 +255,11 @@ async fn readers_that_never_read_are_cut_off() {
         grace: Duration::from_millis(200),
         ..LIMITS
     };
-    let server = start(limits).await;
-    // More than the socket buffers of both ends can hold.
+    // Small buffers at both ends: the response must not fit into the kernel.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4_096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = start_on(socket.listen(16).unwrap(), limits);
     for name in 0..1_000 {
         let name = format!("{}{name}.example.com", "long-label.".repeat(20));
         server.state.record(&handshake(&name), Some("nginx"), 0);
