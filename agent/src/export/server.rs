@@ -3,6 +3,8 @@
 //! Slow or hostile clients must do no harm: connections are few and short-lived, a request's head
 //! must come quickly and be small, its body is not read, and one scrape is encoded at a time.
 
+mod places;
+
 use axum::Router;
 use axum::extract;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -17,10 +19,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Mutex, Semaphore, watch};
+use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use self::places::{Place, Places};
 use super::metrics::{self, Format};
 use super::{Readiness, State, page};
 
@@ -77,6 +80,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, ServeError> {
 struct Limits {
     /// Open at a time; more wait in the kernel's backlog.
     connections: usize,
+    /// Of these, from one address (IPv6: one /64); more are turned away.
+    per_peer: usize,
     /// For a request's head to come, whole; also between two requests.
     head: Duration,
     /// A connection ends after the response that it is in by then.
@@ -87,8 +92,9 @@ struct Limits {
 
 const LIMITS: Limits = Limits {
     connections: 64,
+    per_peer: 16,
     head: Duration::from_secs(5),
-    age: Duration::from_secs(60),
+    age: Duration::from_secs(15),
     grace: Duration::from_secs(3),
 };
 
@@ -108,7 +114,7 @@ async fn serve_within(
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
     let router = router(state);
-    let places = Arc::new(Semaphore::new(limits.connections));
+    let places = Places::new(limits.connections, limits.per_peer);
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut failures = 0;
@@ -116,7 +122,7 @@ async fn serve_within(
 
     let result = loop {
         let accept = async {
-            let place = Arc::clone(&places).acquire_owned().await;
+            let place = places.free().await;
             (place, listener.accept().await)
         };
         let (place, accepted) = tokio::select! {
@@ -126,13 +132,13 @@ async fn serve_within(
             Some(_) = connections.join_next() => continue,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 failures = 0;
-                let (router, stopped) = (router.clone(), stopped.clone());
-                connections.spawn(async move {
-                    let _place = place;
-                    connection(limits, stream, router, stopped).await;
-                });
+                // Turned away without a word: an answer would be work that it can ask for.
+                if let Some(place) = places.take(place, peer.ip()) {
+                    let (router, stopped) = (router.clone(), stopped.clone());
+                    connections.spawn(connection(limits, place, stream, router, stopped));
+                }
             }
             Err(source) if failures >= ACCEPT_FAILURES => break Err(ServeError::Accept { source }),
             Err(error) => {
@@ -152,6 +158,7 @@ async fn serve_within(
 /// Serves one connection. Its end is the client's business: errors are of no interest.
 async fn connection(
     limits: Limits,
+    _place: Place,
     stream: TcpStream,
     router: Router,
     mut stopped: watch::Receiver<bool>,

@@ -4,8 +4,8 @@
 //! nor where records come from.
 //!
 //! What a client sends never makes a series by itself. Names are those of the busiest by
-//! *completed* handshakes ([`names`]), services those of processes of this host, all other labels
-//! are closed sets; and no single name may hold more series than [`series::NAMED_LIMITS`]. What
+//! *completed* handshakes (`names`), services those of processes of this host, all other labels
+//! are closed sets; and no single name may hold more series than `series::NAMED_LIMITS`. What
 //! finds no room counts under `_other`, which only ever grows (or goes away as a whole after
 //! [`AggregateConfig::series_ttl_ns`] without a change).
 

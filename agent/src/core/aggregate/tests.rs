@@ -147,6 +147,27 @@ fn busy_newcomer_displaces_the_least_busy_name_only() {
 }
 
 #[test]
+fn steady_newcomer_of_less_traffic_displaces_nobody() {
+    let mut aggregator = aggregator(2);
+    for _ in 0..500 {
+        aggregator.record(&full("a"), None, 0);
+        aggregator.record(&full("b"), None, 0);
+    }
+    for _ in 0..500 {
+        aggregator.record(&full("newcomer"), None, 0);
+    }
+    assert_eq!(
+        totals(&aggregator)["_other"],
+        500,
+        "as busy as they are is not busier"
+    );
+    for _ in 0..400 {
+        aggregator.record(&full("newcomer"), None, 0);
+    }
+    assert!(totals(&aggregator).contains_key("newcomer"));
+}
+
+#[test]
 fn name_that_was_busy_yesterday_gives_way_to_one_busy_now() {
     let mut aggregator = aggregator(1);
     for _ in 0..10_000 {

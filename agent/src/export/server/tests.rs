@@ -17,7 +17,10 @@ struct Server {
 }
 
 async fn start(limits: Limits) -> Server {
-    let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    start_on(bind("127.0.0.1:0".parse().unwrap()).await.unwrap(), limits)
+}
+
+fn start_on(listener: TcpListener, limits: Limits) -> Server {
     let address = listener.local_addr().unwrap();
     let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
     state.record(&handshake("example.com"), Some("nginx"), 0);
@@ -215,4 +218,65 @@ async fn port_in_use_names_the_address_and_the_way_out() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("no such address"), "{error}");
+}
+
+#[tokio::test]
+async fn one_greedy_peer_leaves_places_to_others() {
+    let limits = Limits {
+        connections: 64,
+        per_peer: 4,
+        ..LIMITS
+    };
+    let server = start(limits).await;
+    let mut greedy = Vec::new();
+    for _ in 0..100 {
+        greedy.push(TcpStream::connect(server.address).await.unwrap());
+    }
+    // Another address of the loopback network.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    stream
+        .write_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut response = Vec::new();
+    timeout(Duration::from_secs(2), stream.read_to_end(&mut response))
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(response.starts_with(b"HTTP/1.1 200"));
+}
+
+#[tokio::test]
+async fn readers_that_never_read_are_cut_off() {
+    let limits = Limits {
+        age: Duration::from_millis(100),
+        grace: Duration::from_millis(200),
+        ..LIMITS
+    };
+    // Small buffers at both ends: the response must not fit into the kernel.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_send_buffer_size(4_096).unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = start_on(socket.listen(16).unwrap(), limits);
+    for name in 0..1_000 {
+        let name = format!("{}{name}.example.com", "long-label.".repeat(20));
+        server.state.record(&handshake(&name), Some("nginx"), 0);
+    }
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4_096).unwrap();
+    let mut stream = socket.connect(server.address).await.unwrap();
+    stream
+        .write_all(b"GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    sleep(Duration::from_secs(1)).await;
+    let begun = Instant::now();
+    server.stop.send(()).unwrap();
+    server.task.await.unwrap().unwrap();
+    assert!(
+        begun.elapsed() < Duration::from_millis(100),
+        "the connection was gone already"
+    );
 }
