@@ -172,6 +172,11 @@ impl Agent {
         self.process.is_running()
     }
 
+    /// How it ended, when it did.
+    pub fn status(&mut self) -> Option<ExitStatus> {
+        self.process.wait(Duration::ZERO)
+    }
+
     /// Standard error so far.
     pub fn messages(&self) -> String {
         lock(&self.stderr).join("\n")

@@ -35,6 +35,9 @@ pub enum Action {
     ConnectOnly,
 }
 
+/// Garbage shorter than a record header (RFC 8446, 5.1) would only make the server wait for more.
+const RECORD_HEADER: usize = 5;
+
 /// What must be found about a connection afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
@@ -189,7 +192,7 @@ impl Driver {
             }
             Action::GarbageAfterHello => {
                 let mut bytes = client.client_hello()?;
-                bytes.extend((0..1 + rng.below(200)).map(|_| rng.draw() as u8 | 0x80));
+                bytes.extend((0..RECORD_HEADER + rng.below(200)).map(|_| rng.draw() as u8 | 0x80));
                 let mut socket = client.write_raw(socket, &bytes)?;
                 client::drain(&mut socket);
             }

@@ -42,7 +42,9 @@ fn records(agent: &mut Agent, role: &str, ports: &BTreeSet<u16>, wanted: &[Key])
         if found.len() > last {
             (last, since) = (found.len(), Instant::now());
         }
-        assert!(agent.is_running(), "the agent died:\n{}", agent.messages());
+        if let Some(status) = agent.status() {
+            panic!("the agent died ({status}):\n{}", agent.messages());
+        }
         std::thread::sleep(Duration::from_millis(200));
     }
     std::thread::sleep(Duration::from_secs(2));
