@@ -133,7 +133,7 @@ impl Pipeline {
         let mut failure = None;
         let drained = ring.drain(BATCH, |bytes| {
             if let Some(recorder) = recorder
-                && let Err(error) = recorder.record(bytes)
+                && let Err(error) = recorder.record(meaningful(bytes))
             {
                 failure = Some(error);
             }
@@ -184,6 +184,16 @@ impl Pipeline {
         consumer.tick(health);
         Ok(())
     }
+}
+
+/// The part of an event that carries meaning: ring-buffer records come in a few sizes.
+fn meaningful(bytes: &[u8]) -> &[u8] {
+    const SIZE: std::ops::Range<usize> = 4..8;
+    let size = bytes
+        .get(SIZE)
+        .and_then(|size| size.try_into().ok())
+        .map_or(bytes.len(), |size| u32::from_ne_bytes(size) as usize);
+    bytes.get(..size).unwrap_or(bytes)
 }
 
 /// Events that the kernel half could not hand over, whatever the reason.
