@@ -68,13 +68,16 @@ impl Line {
     }
 }
 
-/// Reads complete JSON lines; anything that does not start with `{` is another kind of message.
+/// Reads the complete lines of a log.
 pub fn read_lines(path: &Path) -> Result<Vec<Line>> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let complete = text.rfind('\n').map_or("", |end| &text[..end]);
-    complete
-        .lines()
+    parse_lines(text.rfind('\n').map_or("", |end| &text[..end]))
+}
+
+/// Parses JSON lines; one that does not start with `{` is another kind of message.
+pub fn parse_lines(text: &str) -> Result<Vec<Line>> {
+    text.lines()
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).with_context(|| format!("bad log line: {line}")))
         .collect()

@@ -19,6 +19,8 @@ use crate::wait;
 #[derive(Clone, Debug)]
 pub struct Server {
     pub port: u16,
+    /// An address to listen on besides loopback.
+    pub address: Option<&'static str>,
     /// Parameters of `listen` after the address, e.g. `ssl http2`.
     pub listen: &'static str,
     /// Names served, each with its certificate; plain HTTP where `listen` lacks `ssl`.
@@ -34,6 +36,7 @@ impl Server {
     pub fn new(port: u16, listen: &'static str, names: &[(String, Files)]) -> Self {
         Self {
             port,
+            address: None,
             listen,
             names: names.to_vec(),
             directives: String::new(),
@@ -75,6 +78,9 @@ impl Server {
                 out,
                 " listen [::1]:{port} {listen}{default};\n server_name {name};"
             )?;
+            if let Some(address) = self.address {
+                writeln!(out, " listen {address}:{port} {listen}{default};")?;
+            }
             if self.listen.contains("ssl") {
                 let (certificate, key) = (files.certificate.display(), files.key.display());
                 writeln!(

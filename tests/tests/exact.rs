@@ -7,11 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use resumetry_tests::agent::{Agent, Record};
-use resumetry_tests::compare::{self, Expectations, Expected, Key};
+use resumetry_tests::agent::Agent;
+use resumetry_tests::compare::{self, Expectations, Expected};
 use resumetry_tests::haproxy::{Bind, Haproxy};
 use resumetry_tests::nginx::{Nginx, Server};
 use resumetry_tests::site::{Names, Site, haproxy_kinds};
+use resumetry_tests::verify::verify;
 use resumetry_tests::workload::{self, Expect, Note};
 use resumetry_tests::{log, metrics, ports, wait};
 use rustix::process::Signal;
@@ -22,70 +23,11 @@ fn connections() -> usize {
     std::env::var("RESUMETRY_TEST_CONNECTIONS").map_or(3_000, |text| text.parse().unwrap())
 }
 
-/// Records on `ports` in one role, once all of `wanted` are there or nothing came for a while, and
-/// then a moment longer, in which an invented one could appear.
-fn records(agent: &mut Agent, role: &str, ports: &BTreeSet<u16>, wanted: &[Key]) -> Vec<Record> {
-    const QUIET: Duration = Duration::from_secs(20);
-    let mine = |agent: &Agent| -> Vec<Record> {
-        let all = agent.records().unwrap();
-        all.into_iter()
-            .filter(|record| record.role == role && ports.contains(&record.server.port))
-            .collect()
-    };
-    let (mut last, mut since) = (0, Instant::now());
-    loop {
-        let found = mine(agent);
-        let keys: BTreeSet<Key> = found.iter().map(Key::of).collect();
-        if wanted.iter().all(|key| keys.contains(key)) || since.elapsed() > QUIET {
-            break;
-        }
-        if found.len() > last {
-            (last, since) = (found.len(), Instant::now());
-        }
-        if let Some(status) = agent.status() {
-            panic!("the agent died ({status}):\n{}", agent.messages());
-        }
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    std::thread::sleep(Duration::from_secs(2));
-    mine(agent)
-}
-
-fn keys(expectations: &Expectations) -> Vec<Key> {
-    let counted = |expected: &Vec<Expected>| expected.iter().any(|one| one.result().is_some());
-    expectations
-        .iter()
-        .filter(|(_, (_, expected))| counted(expected))
-        .map(|(key, _)| *key)
-        .collect()
-}
-
 fn logged(notes: &[Note]) -> usize {
     notes
         .iter()
         .filter(|note| note.expect == Expect::Logged)
         .count()
-}
-
-/// Compares, prints the table, and ends the agent as a user would.
-fn verify(agent: &mut Agent, role: &str, expectations: &Expectations) {
-    let ports = expectations.keys().map(|key| key.server_port).collect();
-    let found = records(agent, role, &ports, &keys(expectations));
-    let report = compare::compare(&found, expectations);
-    println!("role {role}\n{report}");
-    let shown = report.problems.len().min(60);
-    assert!(
-        report.is_exact(),
-        "{} problems:\n{}\nthe agent said:\n{}",
-        report.problems.len(),
-        report.problems[..shown].join("\n"),
-        agent.messages()
-    );
-    let (full, resumed, _) = report.totals();
-    assert!(
-        full > 0 && resumed > 0,
-        "a comparison without both outcomes proves nothing"
-    );
 }
 
 /// Handshakes in the role of a server by server name and result.
