@@ -62,6 +62,11 @@ impl Expected {
         }
     }
 
+    /// Whether `record` tells the truth.
+    pub fn agrees(&self, record: &Record) -> bool {
+        self.differences(record).is_none()
+    }
+
     /// What `record` says otherwise.
     fn differences(&self, record: &Record) -> Option<String> {
         let mut wrong = String::new();
