@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 use super::*;
-use crate::core::record::{Alert, Method, Outcome, Role, Transport};
+use crate::core::record::{Alert, Method, Outcome, Role, Transport, alert_direction};
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3_600 * SECOND;
@@ -382,7 +382,7 @@ fn early_data_alerts_and_chain_reach_their_families() {
         .map(|sample| {
             (
                 labels::alert(sample.key.description),
-                labels::direction(sample.key.sent),
+                alert_direction(sample.key.sent),
                 sample.value,
             )
         })
