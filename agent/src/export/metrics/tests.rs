@@ -7,7 +7,8 @@ use std::net::SocketAddr;
 use super::*;
 use crate::core::aggregate::AggregateConfig;
 use crate::core::record::{Alert, Handshake, Method, Role, ServerName, Source, Transport};
-use crate::export::{EventLoss, Tap};
+use crate::export::EventLoss;
+use crate::tap::Tap;
 
 pub(in crate::export) fn handshake(server_name: &str) -> Handshake {
     let any: SocketAddr = "192.0.2.1:443".parse().unwrap();
