@@ -96,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::output::sample;
+    use crate::core::sample;
 
     fn glob(pattern: &str) -> Glob {
         pattern.parse().expect("every text is a glob")

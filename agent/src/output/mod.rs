@@ -7,8 +7,6 @@ use crate::config::values::AddressMask;
 
 pub mod filter;
 pub mod json;
-#[cfg(test)]
-pub(crate) mod sample;
 pub mod text;
 
 /// An address as far as `--client-address` lets it be seen.

@@ -337,7 +337,7 @@ mod tests {
 
     use super::*;
     use crate::core::record::ServerName;
-    use crate::output::sample;
+    use crate::core::sample;
 
     const PLAIN: Style = Style {
         color: false,
