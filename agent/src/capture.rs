@@ -26,9 +26,10 @@ use crate::{
     pipeline::Pipeline,
     probe::{
         self, AttachError, CgroupError, KernelHalf, LibraryEvents, LibraryProbes, LoadError,
-        LoadOptions, Tap, lacks_symbol,
+        LoadOptions, lacks_symbol,
     },
     source::{recording::Recorder, ring::EventRing},
+    tap::Tap,
     watch::{self, Notice, Scope},
 };
 

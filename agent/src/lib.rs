@@ -10,4 +10,5 @@ pub mod output;
 pub mod pipeline;
 pub mod probe;
 pub mod source;
+pub mod tap;
 pub mod watch;

@@ -20,12 +20,13 @@ use resumetry::{
         record::{Handshake, Process},
     },
     export::{
-        EventLoss, HandshakeLoss, Readiness, State, Tap,
+        EventLoss, HandshakeLoss, Readiness, State,
         server::{bind, serve},
     },
     host::libraries::detect_version,
     pipeline::{Consumer, Health, wall_offset_ns},
     probe::LibraryEvents,
+    tap::Tap,
 };
 
 use super::shutdown;
@@ -67,7 +68,7 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     ));
 
     let capture = Capture::start(&config.capture, report_libraries(Arc::clone(&state)))?;
-    let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.name()).collect();
+    let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     state.set_readiness(Readiness::Ready);
     eprintln!(
         "ready: http://{address}/metrics (taps: {}; libraries: {})",

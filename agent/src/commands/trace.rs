@@ -30,7 +30,7 @@ const WAITING_LINES: usize = 64 * 1024;
 pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let capture = Capture::start(&config.capture, Box::new(|_| ()))?;
-    let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.name()).collect();
+    let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     let (sender, receiver) = sync_channel(WAITING_LINES);
     let writer = write_lines(receiver, Arc::clone(&stop))?;
 

@@ -10,6 +10,8 @@ pub mod decode;
 pub mod fingerprint;
 pub mod names;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod sample;
 pub mod stream;
 pub mod tls;
 pub mod tracker;

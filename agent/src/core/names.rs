@@ -7,6 +7,11 @@ use crate::core::record::Version;
 
 mod cipher_suites;
 
+/// In place of a server name: there was no SNI.
+pub const NO_SERVER_NAME: &str = "_none";
+/// In place of a server name: the SNI is no host name.
+pub const INVALID_SERVER_NAME: &str = "_invalid";
+
 /// `tls.protocol.version`: `1.0` … `1.3`, and `ssl3.0` for its ancestor.
 pub fn version(version: Version) -> Cow<'static, str> {
     named(version_name(version), version)
@@ -24,10 +29,15 @@ pub fn group(group: u16) -> Cow<'static, str> {
 
 /// The `description` of an alert (RFC 8446, 6.2), e.g. `unknown_ca`; a number where unknown.
 pub fn alert(description: u8) -> Cow<'static, str> {
-    match find(ALERTS, description) {
+    match alert_name(description) {
         Some(name) => Cow::Borrowed(name),
         None => Cow::Owned(description.to_string()),
     }
+}
+
+/// The name of an alert, where it has one.
+pub fn alert_name(description: u8) -> Option<&'static str> {
+    find(ALERTS, description)
 }
 
 /// The `level` of an alert (RFC 8446, 6); `None` for a value that the protocol does not have.
@@ -39,7 +49,8 @@ pub fn alert_level(level: u8) -> Option<&'static str> {
     }
 }
 
-fn version_name(version: Version) -> Option<&'static str> {
+/// The name of a version, where it has one.
+pub fn version_name(version: Version) -> Option<&'static str> {
     match version {
         0x0300 => Some("ssl3.0"),
         0x0301 => Some("1.0"),

@@ -1,6 +1,7 @@
 //! The handshake record: what is known of one TLS handshake, in the words of the contract.
 //!
-//! It holds values only. How it is written (JSON, text, labels) is the exporters' business.
+//! It holds values, and the word of each value of a closed set, which is the same in JSON, text and
+//! labels. How a record is written is the exporters' business.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -13,11 +14,32 @@ pub enum Role {
     Observer,
 }
 
+impl Role {
+    /// `role`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Server => "server",
+            Self::Client => "client",
+            Self::Observer => "observer",
+        }
+    }
+}
+
 /// Transport under TLS.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Transport {
     Tcp,
     Quic,
+}
+
+impl Transport {
+    /// `network.transport`, and the label `transport`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Quic => "quic",
+        }
+    }
 }
 
 /// `resumption.offered`, `resumption.method`: a way to resume.
@@ -29,12 +51,35 @@ pub enum Method {
     Psk,
 }
 
+impl Method {
+    /// The word in JSON, and the label `offered`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::SessionId => "session_id",
+            Self::Ticket => "ticket",
+            Self::Psk => "psk",
+        }
+    }
+}
+
 /// How a handshake ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Outcome {
     Full,
     Resumed,
     Failed,
+}
+
+impl Outcome {
+    /// The label `result`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Resumed => "resumed",
+            Self::Failed => "failed",
+        }
+    }
 }
 
 /// Why a handshake did not complete.
@@ -52,6 +97,19 @@ pub enum Failure {
     Malformed,
 }
 
+impl Failure {
+    /// `tls.failure`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Alert => "alert",
+            Self::Reset => "reset",
+            Self::Closed => "closed",
+            Self::Timeout => "timeout",
+            Self::Malformed => "malformed",
+        }
+    }
+}
+
 /// `resumption.reject_reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RejectReason {
@@ -64,6 +122,21 @@ pub enum RejectReason {
     Unknown,
 }
 
+impl RejectReason {
+    /// `resumption.reject_reason`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KeyUnknown => "key_unknown",
+            Self::TicketCorrupt => "ticket_corrupt",
+            Self::Expired => "expired",
+            Self::ParametersChanged => "parameters_changed",
+            Self::CacheMiss => "cache_miss",
+            Self::NotSupported => "not_supported",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
 /// Where a figure or verdict comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Source {
@@ -71,6 +144,16 @@ pub enum Source {
     Library,
     /// Inferred from clear-text bytes.
     Wire,
+}
+
+impl Source {
+    /// `resumption.reject_source`, `timing.sources`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Library => "library",
+            Self::Wire => "wire",
+        }
+    }
 }
 
 /// An alert that was visible in clear text, or inferred from the size of an encrypted record
@@ -83,6 +166,11 @@ pub struct Alert {
     pub description: Option<u8>,
     /// True when the observed process sent it.
     pub sent: bool,
+}
+
+/// `direction` of an alert, seen from the observed process.
+pub const fn alert_direction(sent: bool) -> &'static str {
+    if sent { "sent" } else { "received" }
 }
 
 /// `SSL`-level version as a wire code point: 0x0300 … 0x0304.

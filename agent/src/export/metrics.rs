@@ -16,6 +16,7 @@ use super::metrics_self::SelfCollector;
 use super::process::{Process, ProcessCollector};
 use crate::core::aggregate::labels;
 use crate::core::aggregate::{Common, DURATION_BOUNDS_NS, Histogram, Sample, Snapshot};
+use crate::core::record::alert_direction;
 
 /// The text formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,24 +121,22 @@ impl Collector for TlsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let TlsCollector(snapshot) = self;
 
-        let mut metric = encoder.encode_descriptor(
-            "tls_handshakes",
-            "Finished TLS handshakes, failed ones included.",
-            None,
-            MetricType::Counter,
+        counters(
+            &mut encoder,
+            (
+                "tls_handshakes",
+                "Finished TLS handshakes, failed ones included.",
+            ),
+            &snapshot.handshakes,
+            |key| {
+                let further = [
+                    ("version", key.version.as_str()),
+                    ("offered", key.offered.as_str()),
+                    ("result", key.result.as_str()),
+                ];
+                (&key.common, further)
+            },
         )?;
-        for sample in &snapshot.handshakes {
-            let further: Labels<'_, 3> = [
-                ("version", sample.key.version.as_str()),
-                ("offered", labels::method(sample.key.offered)),
-                ("result", labels::outcome(sample.key.result)),
-            ];
-            counter(
-                &mut metric,
-                &(common(sample, &sample.key.common), further),
-                sample.value,
-            )?;
-        }
 
         let mut metric = encoder.encode_descriptor(
             "tls_handshake_duration_seconds",
@@ -148,44 +147,36 @@ impl Collector for TlsCollector {
         for sample in &snapshot.durations {
             let further: Labels<'_, 2> = [
                 ("version", sample.key.version.as_str()),
-                ("result", labels::outcome(sample.key.result)),
+                ("result", sample.key.result.as_str()),
             ];
             let labels = (common(sample, &sample.key.common), further);
             encode_histogram(metric.encode_family(&labels)?, &sample.value)?;
         }
 
-        let mut metric = encoder.encode_descriptor(
-            "tls_early_data",
-            "Handshakes with early data (0-RTT) by what became of it.",
-            None,
-            MetricType::Counter,
+        counters(
+            &mut encoder,
+            (
+                "tls_early_data",
+                "Handshakes with early data (0-RTT) by what became of it.",
+            ),
+            &snapshot.early_data,
+            |key| (&key.common, [("status", key.status.as_str())]),
         )?;
-        for sample in &snapshot.early_data {
-            let further: Labels<'_, 1> = [("status", sample.key.status.as_str())];
-            counter(
-                &mut metric,
-                &(common(sample, &sample.key.common), further),
-                sample.value,
-            )?;
-        }
-
-        let mut metric = encoder.encode_descriptor(
-            "tls_alerts",
-            "Alerts that ended a handshake, by description (IANA) and as seen by the process.",
-            None,
-            MetricType::Counter,
+        counters(
+            &mut encoder,
+            (
+                "tls_alerts",
+                "Alerts that ended a handshake, by description (IANA) and as seen by the process.",
+            ),
+            &snapshot.alerts,
+            |key| {
+                let further = [
+                    ("description", labels::alert(key.description)),
+                    ("direction", alert_direction(key.sent)),
+                ];
+                (&key.common, further)
+            },
         )?;
-        for sample in &snapshot.alerts {
-            let further: Labels<'_, 2> = [
-                ("description", labels::alert(sample.key.description)),
-                ("direction", labels::direction(sample.key.sent)),
-            ];
-            counter(
-                &mut metric,
-                &(common(sample, &sample.key.common), further),
-                sample.value,
-            )?;
-        }
 
         let mut metric = encoder.encode_descriptor(
             "tls_server_certificate_chain_bytes",
@@ -202,12 +193,32 @@ impl Collector for TlsCollector {
     }
 }
 
+/// Writes one family of counters: its name and help, and what labels a series has besides those
+/// that all have.
+fn counters<K, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    samples: &[Sample<K, u64>],
+    labels: fn(&K) -> (&Common, Labels<'static, N>),
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    for sample in samples {
+        let (shared, further) = labels(&sample.key);
+        counter(
+            &mut metric,
+            &(common(sample, shared), further),
+            sample.value,
+        )?;
+    }
+    Ok(())
+}
+
 fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> Labels<'a, 4> {
     [
-        ("role", labels::role(common.role)),
+        ("role", common.role.as_str()),
         ("server_name", &sample.server_name),
         ("service", &sample.service),
-        ("transport", labels::transport(common.transport)),
+        ("transport", common.transport.as_str()),
     ]
 }
 

@@ -7,29 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::metrics::{Labels, counter};
-
-/// Where events come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tap {
-    /// Packets at the root of the cgroup hierarchy.
-    Wire,
-    /// Functions of TLS libraries.
-    Library,
-    /// TCP state changes.
-    Socket,
-}
-
-impl Tap {
-    const ALL: [Tap; 3] = [Tap::Wire, Tap::Library, Tap::Socket];
-
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Tap::Wire => "wire",
-            Tap::Library => "library",
-            Tap::Socket => "socket",
-        }
-    }
-}
+use crate::tap::Tap;
 
 /// Why an event was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -13,9 +13,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::core::aggregate::{AggregateConfig, Aggregator, Snapshot};
 use crate::core::record::Handshake;
+use crate::tap::Tap;
 use metrics_self::SelfMetrics;
 
-pub use metrics_self::{EventLoss, HandshakeLoss, Tap};
+pub use metrics_self::{EventLoss, HandshakeLoss};
 
 /// Whether the agent sees handshakes yet.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use std::fmt::{self, Write};
 
-use crate::core::aggregate::{Quota, labels};
+use crate::core::aggregate::Quota;
 
 /// One row of `/api/v1/quota`.
 #[derive(Debug, Serialize)]
@@ -23,7 +23,7 @@ impl<'a> From<&'a Quota> for Row<'a> {
     fn from(quota: &'a Quota) -> Self {
         Row {
             server_name: &quota.server_name,
-            role: labels::role(quota.role),
+            role: quota.role.as_str(),
             full: quota.full,
             resumed: quota.resumed,
             failed: quota.failed,
@@ -118,7 +118,7 @@ fn row(page: &mut String, quota: &Quota) -> fmt::Result {
     write!(
         page,
         "<tr><th scope=\"row\">{name}</th><td>{}</td>",
-        labels::role(quota.role)
+        quota.role.as_str()
     )?;
     match quota.ratio() {
         // Cut, not rounded: 100.0 % must mean that every one resumed.

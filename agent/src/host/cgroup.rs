@@ -136,6 +136,13 @@ mod tests {
         find_cgroup2(mounts).map(|path| path.to_string_lossy().into_owned())
     }
 
+    fn root(path: &Path, whole_host: bool) -> Root {
+        Root {
+            path: path.to_owned(),
+            whole_host,
+        }
+    }
+
     #[test]
     fn finds_the_pure_hierarchy() {
         let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw,nsdelegate 0 0\n";
@@ -192,13 +199,7 @@ mod tests {
         );
         let path = tree.root().join("1/root/sys/fs/cgroup");
         fs::create_dir_all(&path).unwrap();
-        assert_eq!(
-            locate(tree.root()).unwrap(),
-            Root {
-                path,
-                whole_host: true
-            }
-        );
+        assert_eq!(locate(tree.root()).unwrap(), root(&path, true));
     }
 
     #[test]
@@ -206,35 +207,17 @@ mod tests {
         let mount = "cgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
         let tree = ProcTree::new();
         tree.write("self/mounts", mount);
-        let own = || PathBuf::from("/sys/fs/cgroup");
-        assert_eq!(
-            locate(tree.root()).unwrap(),
-            Root {
-                path: own(),
-                whole_host: true
-            }
-        );
+        let own = Path::new("/sys/fs/cgroup");
+        assert_eq!(locate(tree.root()).unwrap(), root(own, true));
 
         tree.link("self/ns/cgroup", "cgroup:[4026532200]");
-        assert_eq!(
-            locate(tree.root()).unwrap(),
-            Root {
-                path: own(),
-                whole_host: false
-            }
-        );
+        assert_eq!(locate(tree.root()).unwrap(), root(own, false));
 
         tree.write("1/mounts", mount);
         tree.link("1/ns/cgroup", "cgroup:[4026531835]");
         let path = tree.root().join("1/root/sys/fs/cgroup");
         fs::create_dir_all(&path).unwrap();
-        assert_eq!(
-            locate(tree.root()).unwrap(),
-            Root {
-                path,
-                whole_host: true
-            }
-        );
+        assert_eq!(locate(tree.root()).unwrap(), root(&path, true));
     }
 
     #[test]

@@ -2,12 +2,8 @@
 
 use std::str::FromStr;
 
+use crate::core::names::{INVALID_SERVER_NAME, NO_SERVER_NAME};
 use crate::core::record::{Handshake, Outcome, Process, Role, ServerName};
-
-/// Server name that stands for "no SNI", as in the metrics.
-pub const NO_NAME: &str = "_none";
-/// Server name that stands for "SNI that is no valid host name", as in the metrics.
-pub const INVALID_NAME: &str = "_invalid";
 
 /// Conditions that must all hold; an empty one always does.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,12 +32,12 @@ impl Filter {
     }
 }
 
-/// The server name, or the marker that stands in its place.
+/// The server name, or the marker that stands in its place, as in the metrics.
 pub fn name_or_marker(name: Option<&ServerName>) -> &str {
     match name {
         Some(ServerName::Host(name)) => name,
-        Some(ServerName::Invalid) => INVALID_NAME,
-        None => NO_NAME,
+        Some(ServerName::Invalid) => INVALID_SERVER_NAME,
+        None => NO_SERVER_NAME,
     }
 }
 
@@ -100,7 +96,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::output::sample;
+    use crate::core::sample;
 
     fn glob(pattern: &str) -> Glob {
         pattern.parse().expect("every text is a glob")

@@ -10,8 +10,9 @@ use serde::ser::{SerializeMap, Serializer};
 use super::Shown;
 use crate::config::values::{AddressMask, Label};
 use crate::core::names;
-use crate::core::record::{Alert, Handshake, Process, ServerName, Source, Transport};
-use crate::output::filter::INVALID_NAME;
+use crate::core::record::{
+    Alert, Failure, Handshake, Process, RejectReason, ServerName, Source, alert_direction,
+};
 
 /// What all records of one run have in common.
 #[derive(Clone, Copy, Debug)]
@@ -49,12 +50,9 @@ fn record<'a>(
     let failed = !handshake.established;
     Record {
         timestamp: timestamp(handshake, context.wall_offset_ns),
-        role: super::role(handshake.role),
+        role: handshake.role.as_str(),
         network: Network {
-            transport: match handshake.transport {
-                Transport::Tcp => "tcp",
-                Transport::Quic => "quic",
-            },
+            transport: handshake.transport.as_str(),
             peer: handshake
                 .peer
                 .map(|peer| Endpoint::new(super::mask(peer, context.client_address))),
@@ -76,7 +74,7 @@ fn record<'a>(
         },
         tls: Tls {
             established: handshake.established,
-            failure: handshake.failure.filter(|_| failed).map(super::failure),
+            failure: handshake.failure.filter(|_| failed).map(Failure::as_str),
             resumed: handshake.resumed,
             protocol: Protocol {
                 version: handshake.version.map(names::version),
@@ -87,7 +85,7 @@ fn record<'a>(
             client: TlsClient {
                 server_name: match &handshake.server_name {
                     Some(ServerName::Host(name)) => Some(name),
-                    Some(ServerName::Invalid) => Some(INVALID_NAME),
+                    Some(ServerName::Invalid) => Some(names::INVALID_SERVER_NAME),
                     None => None,
                 },
                 supported_protocols: &handshake.supported_protocols,
@@ -101,10 +99,10 @@ fn record<'a>(
             },
         },
         resumption: Resumption {
-            offered: super::method(handshake.offered),
-            method: super::method(handshake.method),
-            reject_reason: handshake.reject_reason.map(super::reject_reason),
-            reject_source: handshake.reject_source.map(source),
+            offered: handshake.offered.as_str(),
+            method: handshake.method.as_str(),
+            reject_reason: handshake.reject_reason.map(RejectReason::as_str),
+            reject_source: handshake.reject_source.map(Source::as_str),
             ticket: Ticket {
                 key: handshake.ticket_key.map(ticket_key),
                 bytes: handshake.ticket_bytes,
@@ -120,7 +118,7 @@ fn record<'a>(
             handshake_seconds: seconds(handshake.handshake_ns),
             rtt_seconds: seconds(handshake.rtt_ns),
             sources: Sources {
-                handshake: handshake.handshake_source.map(source),
+                handshake: handshake.handshake_source.map(Source::as_str),
             },
         },
         bytes: Bytes {
@@ -139,13 +137,6 @@ pub(super) fn ticket_key(key: u32) -> String {
 /// Seconds of nanoseconds. A double has 15 digits: nanoseconds stay exact up to a week.
 fn seconds(nanoseconds: Option<u64>) -> Option<f64> {
     nanoseconds.map(|nanoseconds| nanoseconds as f64 / 1e9)
-}
-
-fn source(source: Source) -> &'static str {
-    match source {
-        Source::Library => "library",
-        Source::Wire => "wire",
-    }
 }
 
 #[derive(Serialize)]
@@ -252,7 +243,6 @@ struct TlsServer {
 struct AlertFields {
     level: Option<&'static str>,
     description: Option<Cow<'static, str>>,
-    /// Seen from the observed process.
     direction: &'static str,
 }
 
@@ -261,7 +251,7 @@ impl AlertFields {
         Self {
             level: alert.level.and_then(names::alert_level),
             description: alert.description.map(names::alert),
-            direction: if alert.sent { "sent" } else { "received" },
+            direction: alert_direction(alert.sent),
         }
     }
 }

@@ -4,12 +4,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::values::AddressMask;
-use crate::core::record::{Failure, Method, Outcome, RejectReason, Role};
 
 pub mod filter;
 pub mod json;
-#[cfg(test)]
-pub(crate) mod sample;
 pub mod text;
 
 /// An address as far as `--client-address` lets it be seen.
@@ -37,58 +34,6 @@ fn mask(address: SocketAddr, how: AddressMask) -> Shown {
             Shown::Prefix(network.into(), 48)
         }
         (AddressMask::None, _) => Shown::Nothing,
-    }
-}
-
-/// `role`.
-pub fn role(role: Role) -> &'static str {
-    match role {
-        Role::Server => "server",
-        Role::Client => "client",
-        Role::Observer => "observer",
-    }
-}
-
-/// `resumption.offered`, `resumption.method`.
-pub fn method(method: Method) -> &'static str {
-    match method {
-        Method::None => "none",
-        Method::SessionId => "session_id",
-        Method::Ticket => "ticket",
-        Method::Psk => "psk",
-    }
-}
-
-/// `result` of the metrics.
-pub fn outcome(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Full => "full",
-        Outcome::Resumed => "resumed",
-        Outcome::Failed => "failed",
-    }
-}
-
-/// `resumption.reject_reason`.
-pub fn reject_reason(reason: RejectReason) -> &'static str {
-    match reason {
-        RejectReason::KeyUnknown => "key_unknown",
-        RejectReason::TicketCorrupt => "ticket_corrupt",
-        RejectReason::Expired => "expired",
-        RejectReason::ParametersChanged => "parameters_changed",
-        RejectReason::CacheMiss => "cache_miss",
-        RejectReason::NotSupported => "not_supported",
-        RejectReason::Unknown => "unknown",
-    }
-}
-
-/// `tls.failure`.
-pub fn failure(failure: Failure) -> &'static str {
-    match failure {
-        Failure::Alert => "alert",
-        Failure::Reset => "reset",
-        Failure::Closed => "closed",
-        Failure::Timeout => "timeout",
-        Failure::Malformed => "malformed",
     }
 }
 

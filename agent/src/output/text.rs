@@ -11,7 +11,7 @@ use super::filter::name_or_marker;
 use super::json::ticket_key;
 use crate::config::values::AddressMask;
 use crate::core::names;
-use crate::core::record::{Failure, Handshake, Method, Outcome, Process};
+use crate::core::record::{Failure, Handshake, Method, Outcome, Process, alert_direction};
 
 /// How all lines of one run look.
 #[derive(Clone, Copy, Debug)]
@@ -112,7 +112,7 @@ pub fn write_line(
     let start = out.len();
     let outcome = handshake.outcome();
     cell(out, &TIME, &time(handshake, style.wall_offset_ns));
-    cell(out, &ROLE, super::role(handshake.role));
+    cell(out, &ROLE, handshake.role.as_str());
     cell(
         out,
         &CLIENT,
@@ -139,7 +139,7 @@ pub fn write_line(
             Outcome::Failed => RED,
         });
     }
-    cell(out, &RESULT, super::outcome(outcome));
+    cell(out, &RESULT, outcome.as_str());
     if style.color {
         out.push_str(RESET);
     }
@@ -148,7 +148,7 @@ pub fn write_line(
         &OFFERED,
         match handshake.offered {
             Method::None => "-",
-            offered => super::method(offered),
+            offered => offered.as_str(),
         },
     );
     let cipher = handshake.cipher.map(names::cipher_suite);
@@ -294,7 +294,7 @@ fn note(handshake: &Handshake) -> String {
         note.push_str(text);
     };
     if let Some(reason) = handshake.reject_reason {
-        add(super::reject_reason(reason));
+        add(reason.as_str());
     }
     if !handshake.established {
         match (handshake.failure, handshake.alert) {
@@ -304,7 +304,8 @@ fn note(handshake: &Handshake) -> String {
                     // Writing to a String cannot fail.
                     let _ = write!(text, " {}", names::alert(description));
                 }
-                text.push_str(if alert.sent { " sent" } else { " received" });
+                text.push(' ');
+                text.push_str(alert_direction(alert.sent));
                 add(&text);
             }
             (Some(Failure::Reset), None) => add("reset"),
@@ -336,7 +337,7 @@ mod tests {
 
     use super::*;
     use crate::core::record::ServerName;
-    use crate::output::sample;
+    use crate::core::sample;
 
     const PLAIN: Style = Style {
         color: false,

@@ -8,36 +8,7 @@ use aya::programs::{
 use thiserror::Error;
 
 use super::load::KernelHalf;
-
-/// A group of probes that is chosen, reported and counted as one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tap {
-    /// `cgroup_skb`, both directions.
-    Wire,
-    /// uprobes on TLS libraries.
-    Library,
-    /// `sock_ops`.
-    Socket,
-}
-
-impl Tap {
-    /// The name in metrics, messages and `--taps`.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Wire => "wire",
-            Self::Library => "library",
-            Self::Socket => "socket",
-        }
-    }
-
-    pub(super) const fn programs(self) -> &'static [&'static str] {
-        match self {
-            Self::Wire => &["wire_ingress", "wire_egress"],
-            Self::Library => &["handshake_enter", "handshake_return"],
-            Self::Socket => &["tcp_established"],
-        }
-    }
-}
+use crate::tap::Tap;
 
 /// Why a tap is not attached.
 #[derive(Debug, Error)]
@@ -45,7 +16,7 @@ pub enum AttachError {
     #[error(
         "cannot attach the {} tap ({program}): {source}\n\
          `resumetry doctor` shows what this host allows; --taps chooses what is attached",
-        tap.name()
+        tap.as_str()
     )]
     Program {
         tap: Tap,

@@ -16,13 +16,17 @@ use aya::programs::{
 };
 
 use super::{
-    attach::{AttachError, Tap, failed},
+    attach::{AttachError, failed},
     load::KernelHalf,
 };
-use crate::host::libraries::LibraryFile;
+use crate::{host::libraries::LibraryFile, tap::Tap};
 
 /// The function whose calls make a handshake. `SSL_accept` and `SSL_connect` jump to it.
 const SYMBOL: &str = "SSL_do_handshake";
+
+/// The programs at its two ends.
+const ENTER: &str = "handshake_enter";
+const RETURN: &str = "handshake_return";
 
 /// Scans in a row in which nobody maps a library before its probes are taken out.
 const UNUSED_SCANS: u32 = 3;
@@ -61,7 +65,7 @@ impl LibraryProbes {
     /// # Errors
     /// [`AttachError::Program`] with the kernel's reason.
     pub fn load(half: &mut KernelHalf, processes: Vec<NonZeroU32>) -> Result<Self, AttachError> {
-        for program in Tap::Library.programs() {
+        for program in [ENTER, RETURN] {
             let probe: &mut UProbe = half.program(Tap::Library, program)?;
             probe.load().map_err(failed(Tap::Library, program))?;
         }
@@ -133,7 +137,7 @@ impl LibraryProbes {
         let mut links = Vec::new();
         for scope in scopes {
             // The return probe first: an entry without its return would leave the thread marked.
-            for program in ["handshake_return", "handshake_enter"] {
+            for program in [RETURN, ENTER] {
                 match attach_one(half, program, &file.path, scope) {
                     Ok(link) => links.push((program, link)),
                     Err(error) => {

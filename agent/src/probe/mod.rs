@@ -5,7 +5,7 @@ mod cgroup;
 mod libraries;
 mod load;
 
-pub use attach::{AttachError, Tap};
+pub use attach::AttachError;
 pub use cgroup::{CgroupError, open as open_cgroup};
 pub use libraries::{LibraryEvents, LibraryProbes, lacks_symbol};
 pub use load::{KernelHalf, KernelStats, LoadError, LoadOptions};

@@ -3,6 +3,8 @@
 
 use std::io::{self, Read, Write};
 
+use bytes::{Buf, Bytes};
+
 /// First bytes of a recording; the digit is the version of the event layout.
 const MAGIC: &[u8; 8] = b"RSMTEV1\n";
 
@@ -44,11 +46,11 @@ impl<W: Write> Recorder<W> {
     }
 }
 
-/// Reads a whole recording; each element is one event.
+/// Reads a whole recording; each element is one event. All of them share one allocation.
 ///
 /// # Errors
 /// `InvalidData` when the input is no recording, `UnexpectedEof` when it is cut off.
-pub fn read(mut input: impl Read) -> io::Result<Vec<Vec<u8>>> {
+pub fn read(mut input: impl Read) -> io::Result<Vec<Bytes>> {
     let mut magic = [0; MAGIC.len()];
     input.read_exact(&mut magic)?;
     if &magic != MAGIC {
@@ -56,21 +58,28 @@ pub fn read(mut input: impl Read) -> io::Result<Vec<Vec<u8>>> {
             "this is no recording of events, or one of another version",
         ));
     }
+    let mut rest = Vec::new();
+    input.read_to_end(&mut rest)?;
+    let mut rest = Bytes::from(rest);
     let mut events = Vec::new();
-    let mut length = [0; 4];
-    while input.read(&mut length[..1])? == 1 {
-        input.read_exact(&mut length[1..])?;
-        let length = u32::from_le_bytes(length);
+    while rest.has_remaining() {
+        let length = rest.try_get_u32_le().map_err(|_| cut_off())?;
         if length > MAX_EVENT_BYTES {
             return Err(invalid(
                 "the recording is damaged: an event is larger than any can be",
             ));
         }
-        let mut event = vec![0; length as usize];
-        input.read_exact(&mut event)?;
-        events.push(event);
+        let length = length as usize;
+        if length > rest.len() {
+            return Err(cut_off());
+        }
+        events.push(rest.split_to(length));
     }
     Ok(events)
+}
+
+fn cut_off() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
 }
 
 fn invalid(reason: &'static str) -> io::Error {

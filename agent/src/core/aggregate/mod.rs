@@ -29,6 +29,7 @@ use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
 use self::series::{OTHER_LIMITS, SeriesSet, Target};
 use self::services::Services;
+use super::names::{INVALID_SERVER_NAME, NO_SERVER_NAME};
 use super::record::{Handshake, ServerName};
 
 /// Limits of an [`Aggregator`].
@@ -144,8 +145,8 @@ impl Aggregator {
     fn sets(&self) -> impl Iterator<Item = (&str, &SeriesSet)> {
         [
             (labels::OTHER, &self.other),
-            (labels::NONE, &self.none),
-            (labels::INVALID, &self.invalid),
+            (NO_SERVER_NAME, &self.none),
+            (INVALID_SERVER_NAME, &self.invalid),
         ]
         .into_iter()
         .chain(self.names.sets())

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 use std::collections::HashMap;
 
 use super::*;
-use crate::core::record::{Alert, Method, Outcome, Role, Transport};
+use crate::core::record::{Alert, Method, Outcome, alert_direction};
+use crate::core::sample;
 
 const SECOND: u64 = 1_000_000_000;
 const HOUR: u64 = 3_600 * SECOND;
@@ -22,43 +23,12 @@ fn host(name: &str) -> Option<ServerName> {
 
 fn handshake(server_name: Option<ServerName>, result: Outcome) -> Handshake {
     Handshake {
-        client_hello_ns: 0,
-        role: Role::Server,
-        transport: Transport::Tcp,
-        client: "192.0.2.1:40000".parse().unwrap(),
-        server: "192.0.2.2:443".parse().unwrap(),
-        peer: None,
-        netns: 0,
-        pid: None,
         established: result != Outcome::Failed,
-        failure: None,
         resumed: result == Outcome::Resumed,
         version: (result != Outcome::Failed).then_some(0x0304),
-        cipher: None,
-        group: None,
-        next_protocol: None,
         server_name,
-        supported_protocols: Vec::new(),
-        ech_offered: false,
-        hello_retry: false,
-        alert: None,
-        certificate_chain_bytes: None,
-        ocsp_stapled: None,
-        offered: Method::None,
-        method: Method::None,
-        reject_reason: None,
-        reject_source: None,
-        ticket_key: None,
-        ticket_bytes: None,
-        tickets_issued: None,
-        early_data_offered: false,
-        early_data_accepted: None,
-        established_to_client_hello_ns: None,
         handshake_ns: (result != Outcome::Failed).then_some(1_000_000),
-        handshake_source: None,
-        rtt_ns: None,
-        client_bytes: 0,
-        server_bytes: 0,
+        ..sample::bare()
     }
 }
 
@@ -382,7 +352,7 @@ fn early_data_alerts_and_chain_reach_their_families() {
         .map(|sample| {
             (
                 labels::alert(sample.key.description),
-                labels::direction(sample.key.sent),
+                alert_direction(sample.key.sent),
                 sample.value,
             )
         })

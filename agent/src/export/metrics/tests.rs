@@ -2,53 +2,24 @@
 
 use axum::http::HeaderValue;
 use expect_test::expect;
-use std::net::SocketAddr;
 
 use super::*;
 use crate::core::aggregate::AggregateConfig;
-use crate::core::record::{Alert, Handshake, Method, Role, ServerName, Source, Transport};
-use crate::export::{EventLoss, Tap};
+use crate::core::record::{Alert, Handshake, Method, ServerName, Source};
+use crate::core::sample;
+use crate::export::EventLoss;
+use crate::tap::Tap;
 
 pub(in crate::export) fn handshake(server_name: &str) -> Handshake {
-    let any: SocketAddr = "192.0.2.1:443".parse().unwrap();
     Handshake {
-        client_hello_ns: 0,
-        role: Role::Server,
-        transport: Transport::Tcp,
-        client: any,
-        server: any,
-        peer: None,
-        netns: 0,
-        pid: None,
         established: true,
-        failure: None,
-        resumed: false,
         version: Some(0x0303),
-        cipher: None,
-        group: None,
-        next_protocol: None,
         server_name: Some(ServerName::Host(server_name.into())),
-        supported_protocols: Vec::new(),
-        ech_offered: false,
-        hello_retry: false,
-        alert: None,
         certificate_chain_bytes: Some(2_801),
-        ocsp_stapled: None,
         offered: Method::Ticket,
-        method: Method::None,
-        reject_reason: None,
-        reject_source: None,
-        ticket_key: None,
-        ticket_bytes: None,
-        tickets_issued: None,
-        early_data_offered: false,
-        early_data_accepted: None,
-        established_to_client_hello_ns: None,
         handshake_ns: Some(1_500_000),
         handshake_source: Some(Source::Wire),
-        rtt_ns: None,
-        client_bytes: 0,
-        server_bytes: 0,
+        ..sample::bare()
     }
 }
 

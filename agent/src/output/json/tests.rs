@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::core::record::Method;
-use crate::output::sample;
+use crate::core::sample;
 
 const CONTEXT: Context<'static> = Context {
     wall_offset_ns: sample::WALL_OFFSET_NS,

@@ -1,4 +1,4 @@
-//! Records for the tests of this module.
+//! Records for tests.
 #![allow(clippy::unwrap_used, reason = "test data is known to parse")]
 
 use crate::core::record::{
@@ -71,14 +71,12 @@ pub(crate) fn refused() -> Handshake {
     }
 }
 
-/// A handshake of which nothing but the ClientHello and an alert came.
-pub(crate) fn failed() -> Handshake {
+/// A handshake of which nothing but its ends is known.
+pub(crate) fn bare() -> Handshake {
     Handshake {
-        role: Role::Client,
         peer: None,
         pid: None,
         established: false,
-        failure: Some(Failure::Alert),
         resumed: false,
         version: None,
         cipher: None,
@@ -86,11 +84,6 @@ pub(crate) fn failed() -> Handshake {
         next_protocol: None,
         server_name: None,
         supported_protocols: Vec::new(),
-        alert: Some(Alert {
-            level: Some(2),
-            description: Some(48),
-            sent: false,
-        }),
         offered: Method::None,
         method: Method::None,
         ticket_key: None,
@@ -103,6 +96,20 @@ pub(crate) fn failed() -> Handshake {
         handshake_source: None,
         rtt_ns: None,
         ..resumed()
+    }
+}
+
+/// A handshake of which nothing but the ClientHello and an alert came.
+pub(crate) fn failed() -> Handshake {
+    Handshake {
+        role: Role::Client,
+        failure: Some(Failure::Alert),
+        alert: Some(Alert {
+            level: Some(2),
+            description: Some(48),
+            sent: false,
+        }),
+        ..bare()
     }
 }
 
