@@ -13,6 +13,7 @@ use std::{
 
 use agent_common::event::{EventHeader, KIND_SEGMENT, SegmentEvent};
 use anyhow::{Context, Result, ensure};
+use bytes::Bytes;
 use resumetry::{
     core::{
         aggregate::{AggregateConfig, Aggregator},
@@ -60,7 +61,7 @@ fn main() -> Result<()> {
     let events =
         recording::read(BufReader::new(file)).with_context(|| format!("cannot read {path}"))?;
     let span_ns = span(&events) + 1_000_000_000;
-    let bytes: usize = events.iter().map(Vec::len).sum();
+    let bytes: usize = events.iter().map(Bytes::len).sum();
 
     let stages = [
         measure(&events, span_ns, seconds, false),
@@ -97,7 +98,7 @@ struct Measured {
 }
 
 /// Replays the recording over and over; each round is a set of new connections, later in time.
-fn measure(events: &[Vec<u8>], span_ns: u64, seconds: f64, aggregate: bool) -> Measured {
+fn measure(events: &[Bytes], span_ns: u64, seconds: f64, aggregate: bool) -> Measured {
     let mut tracker = Tracker::new(Limits::default(), Fingerprinter::new(b"bench"));
     let mut aggregator = Aggregator::new(AggregateConfig::default());
     let mut scratch = Vec::new();
@@ -173,7 +174,7 @@ fn read(event: &[u8], offset: usize) -> u64 {
 }
 
 /// From the first event to the last, nanoseconds.
-fn span(events: &[Vec<u8>]) -> u64 {
+fn span(events: &[Bytes]) -> u64 {
     let times = || events.iter().map(|event| read(event, TIME));
     times().max().unwrap_or(0) - times().min().unwrap_or(0)
 }
