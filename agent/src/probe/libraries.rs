@@ -201,7 +201,7 @@ fn detach(half: &mut KernelHalf, links: Vec<(&'static str, UProbeLinkId)>) {
     }
 }
 
-/// True when the library has no [`SYMBOL`]: it is no OpenSSL, and nothing is wrong.
+/// True when the library has no `SSL_do_handshake`: it is no OpenSSL, and nothing is wrong.
 pub fn lacks_symbol(error: &AttachError) -> bool {
     matches!(
         error,

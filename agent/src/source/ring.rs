@@ -23,7 +23,7 @@ impl EventRing {
         Self { ring }
     }
 
-    /// Blocks until events may be there: at most [`POLL_INTERVAL`].
+    /// Blocks until events may be there: at most `POLL_INTERVAL`.
     ///
     /// # Errors
     /// Whatever poll(2) returns, but for interruption by a signal.

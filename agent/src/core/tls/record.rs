@@ -24,7 +24,7 @@ pub enum Item<'a> {
         kind: u8,
         length: u32,
     },
-    /// A clear handshake message came to its end; `body` is as much as [`wanted`] says, or less
+    /// A clear handshake message came to its end; `body` is as much as `wanted` says, or less
     /// where it fell into a hole.
     Message {
         kind: u8,
