@@ -234,6 +234,10 @@ impl Agent {
         Ok(kilobytes.parse::<u64>()? * 1024)
     }
 
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
     /// Asks the agent to end, as Ctrl-C (`Signal::INT`) or a service manager (`Signal::TERM`) does.
     pub fn finish(&mut self, signal: Signal) -> Result<ExitStatus> {
         self.process.signal(signal)?;
