@@ -13,6 +13,7 @@ use rustix::process::Signal;
 use serde::Deserialize;
 
 use crate::process::Owned;
+use crate::wait;
 
 /// The part of a handshake record that tests look at (see the record's documentation).
 #[derive(Clone, Debug, Deserialize)]
@@ -128,18 +129,20 @@ impl Agent {
 
     /// Starts `resumetry ARGUMENTS` without waiting.
     pub fn spawn<'a>(arguments: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let path = binary();
-        let mut child = Command::new(&path)
-            .args(arguments)
+        let mut command = Command::new(binary());
+        command.args(arguments);
+        Self::spawn_command(command)
+    }
+
+    /// Starts the agent by a command of the caller's, e.g. under `setpriv`.
+    pub fn spawn_command(mut command: Command) -> Result<Self> {
+        let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| {
-                format!(
-                    "cannot run {}; build it first: cargo xtask build --release",
-                    path.display()
-                )
+                format!("cannot run {command:?}; build it first: cargo xtask build --release")
             })?;
         let (ready_sender, ready) = mpsc::channel();
         let stdout = collect(child.stdout.take().context("no stdout")?, |_| {});
@@ -175,6 +178,26 @@ impl Agent {
     /// How it ended, when it did.
     pub fn status(&mut self) -> Option<ExitStatus> {
         self.process.wait(Duration::ZERO)
+    }
+
+    /// Waits until the agent ended (its exit code) or got ready (`None`).
+    pub fn settle(&mut self, timeout: Duration) -> Result<Option<i32>> {
+        let mut ready = false;
+        let settled = wait::until(timeout, || {
+            ready = ready || self.ready.try_recv().is_ok();
+            ready || !self.process.is_running()
+        });
+        if !settled {
+            bail!("neither ready nor ended; it said:\n{}", self.messages());
+        }
+        match (ready, self.status()) {
+            (true, _) | (_, None) => Ok(None),
+            (_, Some(status)) => {
+                // The reading thread needs a moment for the last words.
+                std::thread::sleep(Duration::from_millis(200));
+                status.code().context("ended by a signal").map(Some)
+            }
+        }
     }
 
     /// Standard error so far.

@@ -1,0 +1,266 @@
+//! The server under test and the five kinds of load on it.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, bail};
+use resumetry_tests::certs::{Identity, Key};
+use resumetry_tests::client::{Client, Profile, open};
+use resumetry_tests::nginx::{Nginx, Server};
+use resumetry_tests::ports;
+use tempfile::TempDir;
+
+use crate::cpu;
+
+/// One load, and what it may cost with the agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Scenario {
+    /// TLS 1.3 resumed, ECDSA certificate
+    Resumed,
+    /// TLS 1.3 full, ECDSA P-256
+    FullEcdsa,
+    /// TLS 1.3 full, RSA-2048
+    FullRsa,
+    /// 100 MB over one TLS connection
+    Bulk,
+    /// Plain HTTP, keep-alive
+    PlainHttp,
+}
+
+impl Scenario {
+    pub const ALL: [Self; 5] = [
+        Self::Resumed,
+        Self::FullEcdsa,
+        Self::FullRsa,
+        Self::Bulk,
+        Self::PlainHttp,
+    ];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Resumed => "resumed TLS 1.3",
+            Self::FullEcdsa => "full TLS 1.3, ECDSA P-256",
+            Self::FullRsa => "full TLS 1.3, RSA-2048",
+            Self::Bulk => "bulk download over TLS",
+            Self::PlainHttp => "plain HTTP, keep-alive",
+        }
+    }
+
+    /// True where each unit is a handshake.
+    pub fn has_handshakes(self) -> bool {
+        self.unit() == "connection"
+    }
+
+    /// What CPU time is divided by.
+    pub fn unit(self) -> &'static str {
+        match self {
+            Self::Resumed | Self::FullEcdsa | Self::FullRsa => "connection",
+            Self::Bulk => "MiB",
+            Self::PlainHttp => "request",
+        }
+    }
+
+    /// Most that the agent may add, percent.
+    pub fn limit(self) -> f64 {
+        match self {
+            Self::Resumed => 3.0,
+            Self::FullEcdsa | Self::FullRsa => 2.0,
+            Self::Bulk | Self::PlainHttp => 1.0,
+        }
+    }
+}
+
+/// nginx with one worker on [`SERVER_CPU`].
+pub struct Bench {
+    nginx: Nginx,
+    worker: u32,
+    ecdsa: u16,
+    rsa: u16,
+    plain: u16,
+    /// One for each client thread: a ticket that comes in on one connection retires the session
+    /// that it renews, which must not be on offer elsewhere at that moment.
+    ecdsa_clients: Vec<Client>,
+    rsa_clients: Vec<Client>,
+    _certificates: TempDir,
+}
+
+const SERVER_CPU: usize = 0;
+/// The clients' CPU: they must not disturb the worker, nor share its caches.
+pub const CLIENT_CPU: usize = 1;
+
+/// Enough to keep the worker supplied, while one client waits for another's turn.
+const CLIENTS: usize = 4;
+
+const BULK_BYTES: u64 = 100 << 20;
+
+impl Bench {
+    pub fn start() -> Result<Self> {
+        let certificates = tempfile::tempdir()?;
+        let authority = Identity::authority("Bench Authority")?;
+        let names = |name: &str, key| -> Result<_> {
+            Ok([(
+                name.to_owned(),
+                authority
+                    .issue(name, key)?
+                    .write(certificates.path(), name)?,
+            )])
+        };
+        let quiet = "access_log off; keepalive_requests 1000000000;";
+        let files = format!(
+            "location /bulk {{ alias {}/bulk; }} {quiet}",
+            certificates.path().display()
+        );
+        File::create(certificates.path().join("bulk"))?.set_len(BULK_BYTES)?;
+        let [ecdsa, rsa, plain] = [ports::free()?, ports::free()?, ports::free()?];
+        let ecdsa_names = names("ecdsa.example", Key::Ecdsa)?;
+        let nginx = Nginx::start(
+            1,
+            "",
+            &[
+                Server::new(ecdsa, "ssl", &ecdsa_names).with(files),
+                Server::new(rsa, "ssl", &names("rsa.example", Key::Rsa2048)?).with(quiet),
+                Server::new(plain, "", &ecdsa_names).with(quiet),
+            ],
+        )?;
+        let worker = *nginx.workers()?.first().context("nginx has no worker")?;
+        cpu::pin(worker, SERVER_CPU)?;
+        let clients = |name: &str| -> Result<Vec<_>> {
+            let profile = Profile {
+                server_name: Some(name.to_owned()),
+                ..Profile::default()
+            };
+            (0..CLIENTS).map(|_| Client::new(profile.clone())).collect()
+        };
+        let bench = Self {
+            nginx,
+            worker,
+            ecdsa,
+            rsa,
+            plain,
+            ecdsa_clients: clients("ecdsa.example")?,
+            rsa_clients: clients("rsa.example")?,
+            _certificates: certificates,
+        };
+        // The first connection brings the session that the others resume.
+        for client in &bench.ecdsa_clients {
+            client.request(dial(ecdsa)?, false, 1)?;
+        }
+        Ok(bench)
+    }
+
+    /// The worker's process id.
+    pub fn worker(&self) -> u32 {
+        self.worker
+    }
+
+    /// The library that the worker runs TLS on.
+    pub fn library(&self) -> Result<String> {
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.worker))?;
+        let path = maps
+            .lines()
+            .filter_map(|line| line.split_whitespace().nth(5))
+            .find(|path| path.contains("libssl"));
+        Ok(path.context("nginx does not load libssl")?.to_owned())
+    }
+
+    /// Puts the load on nginx for about `length`; the worker's CPU time for one unit.
+    pub fn slice(&self, scenario: Scenario, length: Duration) -> Result<Duration> {
+        let before = cpu::time(self.worker)?;
+        let units = match scenario {
+            Scenario::Resumed => connections(&self.ecdsa_clients, self.ecdsa, true, length)?,
+            Scenario::FullEcdsa => connections(&self.ecdsa_clients, self.ecdsa, false, length)?,
+            Scenario::FullRsa => connections(&self.rsa_clients, self.rsa, false, length)?,
+            Scenario::Bulk => self.bulk(length)?,
+            Scenario::PlainHttp => self.wrk(length)?,
+        };
+        // The worker still closes the last connections.
+        std::thread::sleep(Duration::from_millis(50));
+        let spent = cpu::time(self.worker)? - before;
+        if units == 0 {
+            bail!(
+                "{}: nothing was served:\n{}",
+                scenario.name(),
+                self.nginx.errors()
+            );
+        }
+        Ok(Duration::from_secs_f64(spent.as_secs_f64() / units as f64))
+    }
+
+    /// MiB received.
+    fn bulk(&self, length: Duration) -> Result<u64> {
+        let end = Instant::now() + length;
+        let mut bytes = 0;
+        std::thread::scope(|scope| {
+            let client = scope.spawn(|| -> Result<()> {
+                cpu::pin_this_thread(CLIENT_CPU)?;
+                while Instant::now() < end {
+                    bytes += self.ecdsa_clients[0].download(dial(self.ecdsa)?, "/bulk")?;
+                }
+                Ok(())
+            });
+            client.join().map_err(|_| anyhow!("the client panicked"))?
+        })?;
+        Ok(bytes >> 20)
+    }
+
+    /// Requests that wrk says were answered.
+    fn wrk(&self, length: Duration) -> Result<u64> {
+        let output = Command::new("taskset")
+            .args(["-c", &CLIENT_CPU.to_string(), "wrk", "-t1", "-c16"])
+            .arg(format!("-d{}s", length.as_secs().max(1)))
+            .arg(format!("http://127.0.0.1:{}/", self.plain))
+            .output()
+            .context("cannot run wrk; is it installed?")?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        text.lines()
+            .find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok())
+            .with_context(|| format!("wrk said:\n{text}"))
+    }
+}
+
+/// Connections with one request each, as fast as the clients' CPU allows.
+fn connections(clients: &[Client], port: u16, resume: bool, length: Duration) -> Result<u64> {
+    let end = Instant::now() + length;
+    let count = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        let count = &count;
+        let threads: Vec<_> = clients
+            .iter()
+            .map(|client| {
+                scope.spawn(move || -> Result<()> {
+                    cpu::pin_this_thread(CLIENT_CPU)?;
+                    while Instant::now() < end {
+                        if client.request(dial(port)?, resume, 1)?.resumed != resume {
+                            bail!("a connection was not what it was meant to be");
+                        }
+                        count.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads
+            .into_iter()
+            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
+    })?;
+    Ok(count.into_inner())
+}
+
+fn dial(port: u16) -> Result<TcpStream> {
+    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    loop {
+        match open((Ipv4Addr::LOCALHOST, 0).into(), server) {
+            // The kernel picked a port whose last connection is still in TIME_WAIT.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
+                ) => {}
+            other => return Ok(other?),
+        }
+    }
+}
