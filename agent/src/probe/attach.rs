@@ -8,6 +8,7 @@ use aya::programs::{
 use thiserror::Error;
 
 use super::load::KernelHalf;
+use crate::explain::explain;
 
 /// A group of probes that is chosen, reported and counted as one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,6 +55,16 @@ pub enum AttachError {
     },
     #[error("the embedded object lacks {0}; this binary was built wrongly")]
     Missing(&'static str),
+}
+
+impl AttachError {
+    /// What happened, without the way out.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Program { source, .. } => explain(source),
+            Self::Missing(_) => self.to_string(),
+        }
+    }
 }
 
 impl KernelHalf {
