@@ -19,6 +19,7 @@ use crate::{
         fingerprint::Fingerprinter,
         tracker::{Limits, Tracker},
     },
+    explain::explain,
     host::{
         libraries::{self, LibraryFile},
         process::ProcessTable,
@@ -49,6 +50,11 @@ pub enum CaptureError {
         path = path.display()
     )]
     Library { path: PathBuf, source: io::Error },
+    #[error(
+        "cannot probe the library {path}: {reason}\n--library takes the path of a libssl that exports SSL_do_handshake; leave it out to probe every libssl in use",
+        path = path.display()
+    )]
+    Probe { path: PathBuf, reason: String },
     #[error("cannot write the recording {path}: {source}", path = path.display())]
     Recording { path: PathBuf, source: io::Error },
     #[error("cannot start a thread: {0}")]
@@ -116,8 +122,19 @@ impl Capture {
         };
         if let Some(probes) = &mut probes {
             for event in probes.update(&mut half, watch::scan(&scope), true) {
-                attached += usize::from(matches!(event, LibraryEvents::Attached(_)));
-                tell(event);
+                // A file that was named must be right; one that was found may be anything.
+                match event {
+                    LibraryEvents::Failed(file, error) if !scope.libraries.is_empty() => {
+                        return Err(CaptureError::Probe {
+                            path: file.path_in_process,
+                            reason: error.reason(),
+                        });
+                    }
+                    event => {
+                        attached += usize::from(matches!(event, LibraryEvents::Attached(_)));
+                        tell(event);
+                    }
+                }
             }
         }
         let (notices, inbox) = mpsc::channel();
@@ -214,7 +231,10 @@ fn attach_library_tap(
         .collect();
     let probes = LibraryProbes::load(half, pids)?;
     if let Err(error) = half.attach_exec() {
-        log::warn!("{error}\nnew programs are found by the scan every 30 s instead");
+        log::warn!(
+            "{}\nnew programs are found by the scan every 30 s instead",
+            explain(&error)
+        );
     }
     Ok(probes)
 }
@@ -228,8 +248,9 @@ fn left_out(
     if demand == Demand::Required {
         return Err(error);
     }
-    log::warn!("{error}");
-    reasons.push(error.to_string());
+    let reason = explain(&error);
+    log::warn!("{reason}");
+    reasons.push(reason);
     Ok(())
 }
 
@@ -280,7 +301,7 @@ fn log_library(event: &LibraryEvents) {
             log::debug!("{} has no SSL_do_handshake", file.path_in_process.display());
         }
         LibraryEvents::Failed(file, error) => {
-            log::warn!("{}: {error}", file.path_in_process.display());
+            log::warn!("{}: {}", file.path_in_process.display(), explain(error));
         }
     }
 }

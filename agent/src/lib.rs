@@ -4,6 +4,7 @@ pub mod capture;
 pub mod cli;
 pub mod config;
 pub mod core;
+pub mod explain;
 pub mod export;
 pub mod host;
 pub mod output;

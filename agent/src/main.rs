@@ -8,6 +8,7 @@ use clap::Parser;
 use resumetry::{
     cli::Cli,
     config::{self, Command, values::LogLevel},
+    explain::explain,
 };
 
 fn main() -> ExitCode {
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
         Command::Doctor(config) => commands::doctor(&config),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("resumetry: {error:#}");
+        eprintln!("resumetry: {}", explain(error.as_ref()));
         ExitCode::FAILURE
     })
 }

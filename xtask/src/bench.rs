@@ -69,7 +69,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     if arguments.no_save {
         return Ok(());
     }
-    save(&format!("{section}\n```\n{}\n```\n", figures.trim_end()))
+    let figures = figures.trim_end();
+    save(&match arguments.benchmark {
+        // It prints a Markdown table.
+        Benchmark::Overhead => format!("{section}\n{figures}\n"),
+        Benchmark::Pipeline => format!("{section}\n```\n{figures}\n```\n"),
+    })
 }
 
 /// Runs the command, showing its standard output while keeping it.

@@ -8,6 +8,7 @@ use aya::programs::{
 use thiserror::Error;
 
 use super::load::KernelHalf;
+use crate::explain::explain;
 use crate::tap::Tap;
 
 /// Why a tap is not attached.
@@ -25,6 +26,16 @@ pub enum AttachError {
     },
     #[error("the embedded object lacks {0}; this binary was built wrongly")]
     Missing(&'static str),
+}
+
+impl AttachError {
+    /// What happened, without the way out.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Program { source, .. } => explain(source),
+            Self::Missing(_) => self.to_string(),
+        }
+    }
 }
 
 impl KernelHalf {

@@ -11,6 +11,9 @@ use thiserror::Error;
 
 use crate::host::cgroup::locate;
 
+/// include/uapi/linux/magic.h
+const CGROUP2_SUPER_MAGIC: u64 = 0x6367_7270;
+
 /// Why there is no cgroup to attach to.
 #[derive(Debug, Error)]
 pub enum CgroupError {
@@ -22,6 +25,11 @@ pub enum CgroupError {
         path: PathBuf,
         source: std::io::Error,
     },
+    #[error(
+        "{path} is no cgroup2 directory\n--cgroup takes a directory of the cgroup2 file system",
+        path = path.display()
+    )]
+    Foreign { path: PathBuf },
     #[error(
         "no cgroup2 file system is mounted here, and mounting one failed: {source}\n\
          mount it (mount -t cgroup2 none /sys/fs/cgroup/unified), or run as root, or name a \
@@ -36,34 +44,45 @@ pub enum CgroupError {
 /// # Errors
 /// [`CgroupError`], see its texts.
 pub fn open(path: Option<&Path>) -> Result<OwnedFd, CgroupError> {
-    let found;
-    let path = match path {
-        Some(path) => path,
-        None => match locate(Path::new("/proc")) {
-            Ok(root) => {
+    if let Some(path) = path {
+        return open_directory(path);
+    }
+    if let Ok(root) = locate(Path::new("/proc")) {
+        match open_directory(&root.path) {
+            Ok(directory) => {
                 if !root.whole_host {
                     log::warn!(
                         "only this container's part of the cgroup hierarchy is visible: other \
                          containers are not seen; share the host's process ids (hostPID)"
                     );
                 }
-                found = root.path;
-                &found
+                return Ok(directory);
             }
-            Err(_) => {
-                return mount_detached().map_err(|errno| CgroupError::NotMounted {
-                    source: errno.into(),
-                });
-            }
-        },
-    };
-    match File::open(path) {
-        Ok(directory) => Ok(directory.into()),
-        Err(source) => Err(CgroupError::Open {
-            path: path.to_owned(),
-            source,
-        }),
+            // The mount table also lists what later mounts cover.
+            Err(error) => log::debug!("{error}"),
+        }
     }
+    mount_detached().map_err(|errno| CgroupError::NotMounted {
+        source: errno.into(),
+    })
+}
+
+/// Opens a directory that must be one of cgroup2: the kernel refuses any other with no more than
+/// "bad file descriptor".
+fn open_directory(path: &Path) -> Result<OwnedFd, CgroupError> {
+    let failed = |source| CgroupError::Open {
+        path: path.to_owned(),
+        source,
+    };
+    let file = File::open(path).map_err(failed)?;
+    let file_system = rustix::fs::fstatfs(&file).map_err(|errno| failed(errno.into()))?;
+    let is_directory = file.metadata().map_err(failed)?.is_dir();
+    if !is_directory || file_system.f_type as u64 != CGROUP2_SUPER_MAGIC {
+        return Err(CgroupError::Foreign {
+            path: path.to_owned(),
+        });
+    }
+    Ok(file.into())
 }
 
 /// A mount that exists only as this file descriptor (fsmount, Linux 5.2): nothing to clean up.
