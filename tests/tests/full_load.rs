@@ -100,11 +100,6 @@ fn judge(stopped: bool) {
         .map(|sample| sample.value)
         .next()
         .unwrap();
-    for sample in &samples {
-        if sample.name == "tls_handshakes_total" || sample.name.starts_with("resumetry_") {
-            println!("{} {:?} {}", sample.name, sample.labels, sample.value);
-        }
-    }
     println!(
         "{rate:.0} connections/s; full {seen_full} of {full}, resumed {seen_resumed} of {resumed}, \
          failed {failed}, events lost {lost}, coverage {coverage}"
@@ -112,6 +107,13 @@ fn judge(stopped: bool) {
     assert!(
         seen_full <= full && seen_resumed <= resumed && failed == 0.0,
         "invented"
+    );
+    // Both ends of each connection are on this host, so the kernel counted at least this many.
+    let described = sum(&samples, "tls_handshakes_total", &[]);
+    let claimed = coverage * 2.0 * (full + resumed);
+    assert!(
+        described >= 0.9 * claimed,
+        "a coverage of {coverage:.3} claims {claimed:.0} handshakes, the counters hold {described}"
     );
     let missing = full + resumed - seen_full - seen_resumed;
     assert!(
