@@ -1,6 +1,10 @@
 //! Errors as people read them: what failed and every cause in one line, the way out below it.
 
-use std::error::Error;
+use std::{
+    error::Error,
+    fmt,
+    io::{self, Write},
+};
 
 /// The text of an error with those of its causes that it does not name itself.
 ///
@@ -27,6 +31,11 @@ pub fn explain(error: &(dyn Error + 'static)) -> String {
         out.push_str(advice);
     }
     out
+}
+
+/// Writes a line to standard error. Nobody reading it is no reason to stop (`eprintln!` panics).
+pub fn say(line: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{line}");
 }
 
 #[cfg(test)]

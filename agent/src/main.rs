@@ -8,14 +8,14 @@ use clap::Parser;
 use resumetry::{
     cli::Cli,
     config::{self, Command, values::LogLevel},
-    explain::explain,
+    explain::{explain, say},
 };
 
 fn main() -> ExitCode {
     let command = match config::resolve(Cli::parse()) {
         Ok(command) => command,
         Err(error) => {
-            eprintln!("resumetry: {error}");
+            say(format_args!("resumetry: {error}"));
             return ExitCode::from(2);
         }
     };
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         Command::Doctor(config) => commands::doctor(&config),
     };
     done.unwrap_or_else(|error| {
-        eprintln!("resumetry: {}", explain(error.as_ref()));
+        say(format_args!("resumetry: {}", explain(error.as_ref())));
         ExitCode::FAILURE
     })
 }

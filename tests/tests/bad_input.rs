@@ -360,6 +360,31 @@ fn reader_that_left_after_a_line_ends_quietly() {
 }
 
 #[test]
+fn nobody_reading_the_messages_is_no_reason_to_stop() {
+    let child = Command::new(binary())
+        .arg("trace")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(broken_pipe())
+        .spawn()
+        .unwrap();
+    let traffic = Traffic::new();
+    let mut process = Owned::new(child);
+    let mut stdout = BufReader::new(process.child().stdout.take().unwrap());
+    let mut line = String::new();
+    // The header comes before `ready`, a handshake only after it.
+    stdout.read_line(&mut line).unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    traffic.handshake();
+    line.clear();
+    stdout.read_line(&mut line).unwrap();
+    process.signal(Signal::TERM).unwrap();
+    let status = process.wait(Duration::from_secs(20)).unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(!line.is_empty(), "no line after the header");
+}
+
+#[test]
 fn full_disk_under_standard_output_is_an_error() {
     let traffic = Traffic::new();
     let mut child = Command::new(binary())

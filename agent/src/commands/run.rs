@@ -19,6 +19,7 @@ use resumetry::{
         aggregate::AggregateConfig,
         record::{Handshake, Process},
     },
+    explain::say,
     export::{
         EventLoss, HandshakeLoss, Readiness, State,
         server::{bind, serve},
@@ -70,11 +71,11 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     let capture = Capture::start(&config.capture, report_libraries(Arc::clone(&state)))?;
     let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     state.set_readiness(Readiness::Ready);
-    eprintln!(
+    say(format_args!(
         "ready: http://{address}/metrics (taps: {}; libraries: {})",
         taps.join(", "),
         capture.libraries
-    );
+    ));
     let (pipeline, watcher) = capture.into_parts();
     let mut counts = Counts {
         state: Arc::clone(&state),

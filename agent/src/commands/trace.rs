@@ -16,6 +16,7 @@ use resumetry::{
     capture::Capture,
     config::{TraceConfig, values::Format},
     core::record::{Handshake, Process},
+    explain::say,
     output::{json, text},
     pipeline::{Consumer, Health},
 };
@@ -46,11 +47,11 @@ pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
         spare: String::new(),
     };
     lines.header();
-    eprintln!(
+    say(format_args!(
         "ready: watching TLS handshakes (taps: {}; libraries: {})",
         taps.join(", "),
         capture.libraries
-    );
+    ));
     let (pipeline, watcher) = capture.into_parts();
     let result = pipeline.run(&mut lines, &stop);
     drop(watcher);
