@@ -35,8 +35,11 @@ const TICK_NS: u64 = 100_000_000;
 pub struct Health {
     /// CLOCK_MONOTONIC, nanoseconds.
     pub now_ns: u64,
-    /// Counters of the kernel half, see `agent_common::stats`.
+    /// Counters of the kernel half, see `agent_common::stats`, read after the events.
     pub kernel: [u64; stats::COUNT as usize],
+    /// ClientHellos counted in the kernel before the events were read: none of them can still be
+    /// on its way, so that those without a record are missing.
+    pub hellos: u64,
     pub tracker: TrackerStats,
     /// Events that did not have the form they should have.
     pub undecodable: u64,
@@ -97,14 +100,18 @@ impl Pipeline {
         let mut next_tick = 0;
         while !stop.load(Ordering::Relaxed) && !consumer.satisfied() {
             self.ring.wait().map_err(PipelineError::Wait)?;
-            let drained = self.drain(consumer, &mut health)?;
             let now_ns = monotonic_ns();
+            let due = now_ns >= next_tick;
+            let hellos = if due { self.hellos()? } else { 0 };
+            let drained = self.drain(consumer, &mut health)?;
             // While the ring is behind, "nothing came" is not yet true: no timeout may be declared.
-            if now_ns >= next_tick && drained < BATCH {
+            if due && drained < BATCH {
                 next_tick = now_ns + TICK_NS;
+                health.hellos = hellos;
                 self.tick(now_ns, consumer, &mut health)?;
             }
         }
+        health.hellos = self.hellos()?;
         self.drain(consumer, &mut health)?;
         let (tracker, processes) = (&mut self.tracker, &mut self.processes);
         let offset = wall_offset_ns();
@@ -114,6 +121,10 @@ impl Pipeline {
             recorder.flush().map_err(PipelineError::Record)?;
         }
         Ok(())
+    }
+
+    fn hellos(&self) -> Result<u64, PipelineError> {
+        Ok(self.stats.read()?[stats::HELLOS as usize])
     }
 
     fn drain(

@@ -35,7 +35,8 @@ impl Haproxy {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("haproxy.cfg");
         fs::write(&config, render(certificates, binds)?)?;
-        // A file as standard output never blocks, so no log line is dropped.
+        // No log line may be dropped: a file as standard output never blocks, and one thread (see
+        // `render`) never finds the descriptor locked by another, which makes HAProxy give up.
         let child = Command::new("haproxy")
             .args(["-db", "-f"])
             .arg(&config)
@@ -72,7 +73,7 @@ fn render(certificates: &Path, binds: &[Bind]) -> Result<String> {
         r#"global
  log stdout format raw daemon
  maxconn 4096
- nbthread 2
+ nbthread 1
 defaults
  mode http
  log global

@@ -25,7 +25,7 @@ use resumetry::{
         server::{bind, serve},
     },
     host::libraries::detect_version,
-    pipeline::{Consumer, Health, wall_offset_ns},
+    pipeline::{Consumer, Health, monotonic_ns, wall_offset_ns},
     probe::LibraryEvents,
     tap::Tap,
 };
@@ -79,7 +79,8 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     let (pipeline, watcher) = capture.into_parts();
     let mut counts = Counts {
         state: Arc::clone(&state),
-        now_ns: 0,
+        // Never 0: series counted before the first tick would look idle since boot.
+        now_ns: monotonic_ns(),
         next_expiry_ns: 0,
     };
     let captured = pipeline.run(&mut counts, &stop);
@@ -180,7 +181,8 @@ impl Consumer for Counts {
         state.set_handshakes_lost(HandshakeLoss::Truncated, tracker.lost_truncated);
         state.set_handshakes_lost(HandshakeLoss::Evicted, tracker.lost_evicted);
         // What is still in progress, or turned out not to be TLS, is not missing.
-        let counted = counter(stats::HELLOS)
+        let counted = health
+            .hellos
             .saturating_sub(tracker.not_tls + tracker.flows + tracker.unfinished)
             .max(tracker.described);
         state.set_coverage(Tap::Wire, tracker.described, counted);
