@@ -55,6 +55,7 @@ pub fn follow(
     let mut pending: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
     let mut full_scan = Instant::now() + FULL_SCAN;
     loop {
+        half.flush_log();
         let next = pending
             .first_key_value()
             .map_or(full_scan, |((when, _), _)| full_scan.min(*when));

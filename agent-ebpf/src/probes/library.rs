@@ -4,6 +4,8 @@
 //! thread, can tie the socket to it; a return of 1 is the exact end of the handshake.
 //! No memory of the process is read.
 
+use aya_log_ebpf::warn;
+
 use agent_common::{
     event::{EventHeader, KIND_LIBRARY, LibraryEvent},
     stats,
@@ -31,7 +33,12 @@ pub fn handshake_enter(context: ProbeContext) -> u32 {
         // SAFETY: only this thread writes its own slot; the element lives as long as the program runs.
         Some(slot) => unsafe { *slot = ssl },
         None => {
-            let _ = TASKS.insert(&task, &ssl, 0);
+            if TASKS.insert(&task, &ssl, 0).is_err() {
+                warn!(
+                    &context,
+                    "no room to note a handshake call; it joins no connection"
+                );
+            }
         }
     }
     0

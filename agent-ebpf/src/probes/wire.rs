@@ -3,6 +3,8 @@
 //! Order matters: what most packets of a busy host need comes first, so that they leave after two
 //! loads from their socket, without a look at the packet or a map.
 
+use core::{mem::MaybeUninit, ptr};
+
 use agent_common::{
     event::{
         EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO,
@@ -148,32 +150,14 @@ fn observe(skb: *mut __sk_buff, direction: u8) -> Option<()> {
 #[inline(never)]
 fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction: u8) -> Option<()> {
     // Built in place, once.
-    let mut event = SegmentEvent {
-        header: EventHeader {
-            kind: KIND_SEGMENT,
-            size: 0,
-            time_ns: 0,
-        },
-        key: FlowKey {
-            netns: 0,
-            local_address: [0; 16],
-            remote_address: [0; 16],
-            local_port: 0,
-            remote_port: 0,
-            padding: 0,
-        },
-        established_ns: 0,
-        pid_tgid: 0,
-        ssl: 0,
-        sequence: segment.sequence,
-        acknowledgment: segment.acknowledgment,
-        payload: 0,
-        captured: 0,
-        srtt_us: socket.srtt_us,
-        direction,
-        flags: segment.ending(),
-        padding: 0,
-    };
+    let mut storage = MaybeUninit::uninit();
+    let event = zeroed(&mut storage);
+    event.header.kind = KIND_SEGMENT;
+    event.sequence = segment.sequence;
+    event.acknowledgment = segment.acknowledgment;
+    event.srtt_us = socket.srtt_us;
+    event.direction = direction;
+    event.flags = segment.ending();
     if NETNS_COOKIE.load() == 1 {
         // SAFETY: `skb` is the program's context.
         event.key.netns = unsafe { bpf_get_netns_cookie(skb.cast()) };
@@ -199,14 +183,14 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
         // A start that differs is a new connection on the addresses and ports of a forgotten one.
         Some(flow) if flow.turn != 0 && !(starts && start(flow, direction) != segment.sequence) => {
             let late = filter::is_application_data(&prefix);
-            (offset, room) = follow(segment, flow, &mut event, late)?;
+            (offset, room) = follow(segment, flow, event, late)?;
         }
-        flow if starts => begin(segment, flow, &mut event)?,
+        flow if starts => begin(segment, flow, event)?,
         flow => {
             if position != Position::Later && direction == INGRESS && segment.payload != 0 {
                 if position != Position::Start {
                     event.flags |= SEGMENT_EARLY;
-                    copy(skb, segment, &mut event, 0, limits::CAPTURE_BYTES);
+                    copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
                     return None;
                 }
             }
@@ -218,10 +202,24 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
         }
     }
     if direction == EGRESS {
-        sender(&mut event);
+        sender(event);
     }
-    copy(skb, segment, &mut event, offset, room);
+    copy(skb, segment, event, offset, room);
     Some(())
+}
+
+/// An event of zeros, written word by word: left to itself the compiler calls a `memset` that walks
+/// over single bytes.
+#[inline(always)]
+fn zeroed(storage: &mut MaybeUninit<SegmentEvent>) -> &mut SegmentEvent {
+    const WORDS: usize = size_of::<SegmentEvent>() / size_of::<u64>();
+    let words = storage.as_mut_ptr().cast::<u64>();
+    for index in 0..WORDS {
+        // SAFETY: the event is aligned to u64 and WORDS words long.
+        unsafe { ptr::write_volatile(words.add(index), 0) };
+    }
+    // SAFETY: every byte is written, and zero is valid for every field.
+    unsafe { storage.assume_init_mut() }
 }
 
 /// Notes which thread, and which `SSL*` in it, sends.

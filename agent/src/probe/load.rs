@@ -6,6 +6,7 @@ use aya::{
     maps::{MapData, MapError, PerCpuArray, RingBuf},
     programs::ProgramError,
 };
+use aya_log::EbpfLogger;
 use thiserror::Error;
 
 /// The compiled kernel half, put here by the build script.
@@ -58,6 +59,9 @@ pub struct LoadOptions {
 /// kernel does the same when this process dies in any way, since nothing is pinned.
 pub struct KernelHalf {
     pub(super) ebpf: Ebpf,
+    /// What the programs have to say (aya-log). It holds a map that they refer to, so it must
+    /// live until the last of them is loaded.
+    log: Option<EbpfLogger<&'static dyn log::Log>>,
 }
 
 /// The counters of the kernel half, readable from any thread.
@@ -86,10 +90,21 @@ impl KernelHalf {
     }
 
     fn new(mut ebpf: Ebpf) -> Self {
-        if let Err(error) = aya_log::EbpfLogger::init(&mut ebpf) {
-            log::debug!("the kernel half has no log: {error}");
+        let log = match EbpfLogger::init(&mut ebpf) {
+            Ok(log) => Some(log),
+            Err(error) => {
+                log::debug!("what the kernel half logs will not be seen: {error}");
+                None
+            }
+        };
+        Self { ebpf, log }
+    }
+
+    /// Passes on what the programs logged since the last call.
+    pub fn flush_log(&mut self) {
+        if let Some(log) = &mut self.log {
+            log.flush();
         }
-        Self { ebpf }
     }
 
     /// Takes the ring buffer; only the first call gets it.
