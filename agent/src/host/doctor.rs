@@ -42,8 +42,6 @@ pub struct Facts {
     pub initial_user_namespace: bool,
     /// The kernel offers uprobes as a perf event source.
     pub uprobes: bool,
-    /// tracefs shows sock:inet_sock_set_state.
-    pub tracefs: bool,
     /// Kernel lockdown is at `confidentiality`, which forbids reading memory from BPF.
     pub confidential: bool,
     /// This process sees the process ids of the host.
@@ -84,13 +82,6 @@ impl Facts {
             capabilities: effective_capabilities(&text("/proc/self/status")),
             initial_user_namespace: is_initial_user_namespace(&text("/proc/self/uid_map")),
             uprobes: Path::new("/sys/bus/event_source/devices/uprobe/type").exists(),
-            tracefs: ["/sys/kernel/tracing", "/sys/kernel/debug/tracing"]
-                .iter()
-                .any(|mount| {
-                    Path::new(mount)
-                        .join("events/sock/inet_sock_set_state/id")
-                        .exists()
-                }),
             confidential: text("/sys/kernel/security/lockdown").contains("[confidentiality]"),
             // PROC_PID_INIT_INO of include/linux/proc_ns.h is 0xEFFFFFFC.
             host_pids: fs::read_link("/proc/self/ns/pid")
@@ -198,7 +189,6 @@ pub fn evaluate(facts: &Facts) -> Report {
         cgroup2(facts),
         btf(facts),
         uprobes(facts),
-        tracepoints(facts),
         processes(facts),
         libssl(facts),
     ];
@@ -209,10 +199,12 @@ pub fn evaluate(facts: &Facts) -> Report {
     };
     let bpf = !missing("kernel") && facts.initial_user_namespace && facts.capable(CAP_BPF);
     let tracing = bpf && facts.capable(CAP_PERFMON) && !facts.confidential;
+    // Both attach to a cgroup.
+    let cgroup = bpf && facts.capable(CAP_NET_ADMIN) && !missing("cgroup2");
     let taps = TapsPossible {
-        wire: bpf && facts.capable(CAP_NET_ADMIN) && !missing("cgroup2"),
+        wire: cgroup,
         library: tracing && !missing("uprobes"),
-        socket: tracing && !missing("tracepoints"),
+        socket: cgroup,
     };
     let seen = seen(facts, taps);
     Report {
@@ -283,8 +275,8 @@ fn capabilities(facts: &Facts) -> Check {
     }
     let lacking: Vec<&str> = [
         (CAP_BPF, "CAP_BPF (every tap)"),
-        (CAP_NET_ADMIN, "CAP_NET_ADMIN (wire tap)"),
-        (CAP_PERFMON, "CAP_PERFMON (library and socket tap)"),
+        (CAP_NET_ADMIN, "CAP_NET_ADMIN (wire and socket tap)"),
+        (CAP_PERFMON, "CAP_PERFMON (library tap)"),
         (
             CAP_SYS_PTRACE,
             "CAP_SYS_PTRACE (libraries and names of other users' processes)",
@@ -368,18 +360,6 @@ fn uprobes(facts: &Facts) -> Check {
         State::Missing,
         "/sys/bus/event_source/devices/uprobe is not there",
         "boot a kernel with CONFIG_UPROBE_EVENTS=y, and mount /sys",
-    )
-}
-
-fn tracepoints(facts: &Facts) -> Check {
-    if facts.btf || facts.tracefs {
-        return ok("tracepoints", "sock:inet_sock_set_state");
-    }
-    not_ok(
-        "tracepoints",
-        State::Missing,
-        "neither BTF nor tracefs describes sock:inet_sock_set_state",
-        "mount -t tracefs tracefs /sys/kernel/tracing",
     )
 }
 

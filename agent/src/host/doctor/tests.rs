@@ -18,7 +18,6 @@ fn good() -> Facts {
         capabilities: Some(ALL),
         initial_user_namespace: true,
         uprobes: true,
-        tracefs: true,
         confidential: false,
         host_pids: true,
         libraries: vec![
@@ -72,7 +71,6 @@ fn a_good_host_has_every_tap() {
         ✓ cgroup2       /sys/fs/cgroup
         ✓ btf           /sys/kernel/btf/vmlinux
         ✓ uprobes       offered by the kernel
-        ✓ tracepoints   sock:inet_sock_set_state
         ✓ processes     all of this host can be read
         ✓ libssl        2 files in 13 processes
 
@@ -95,7 +93,6 @@ fn every_missing_thing_has_a_way_out() {
         cgroup: Err(cgroup::CgroupError::NoMount.to_string()),
         capabilities: Some(0),
         uprobes: false,
-        tracefs: false,
         libraries: Vec::new(),
         unreadable_processes: 40,
         ..good()
@@ -109,7 +106,7 @@ fn every_missing_thing_has_a_way_out() {
     expect![[r#"
         ✗ kernel        5.4.0-150-generic is older than 5.8
                         → boot a newer kernel; it lacks the BPF ring buffer
-        ✗ capabilities  lacking CAP_BPF (every tap), CAP_NET_ADMIN (wire tap), CAP_PERFMON (library and socket tap), CAP_SYS_PTRACE (libraries and names of other users' processes)
+        ✗ capabilities  lacking CAP_BPF (every tap), CAP_NET_ADMIN (wire and socket tap), CAP_PERFMON (library tap), CAP_SYS_PTRACE (libraries and names of other users' processes)
                         → run as root (sudo resumetry …), or: setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_ptrace+ep /path/to/resumetry
         ✗ cgroup2       no cgroup2 file system is mounted on this host, and the wire tap attaches to its root
                         → mount one: mkdir -p /sys/fs/cgroup/unified && mount -t cgroup2 none /sys/fs/cgroup/unified (or name a mount with --cgroup)
@@ -117,8 +114,6 @@ fn every_missing_thing_has_a_way_out() {
                         → boot a kernel with CONFIG_DEBUG_INFO_BTF=y, as distributions ship since about 2021
         ✗ uprobes       /sys/bus/event_source/devices/uprobe is not there
                         → boot a kernel with CONFIG_UPROBE_EVENTS=y, and mount /sys
-        ✗ tracepoints   neither BTF nor tracefs describes sock:inet_sock_set_state
-                        → mount -t tracefs tracefs /sys/kernel/tracing
         ! processes     40 cannot be read, so their libraries are not known
                         → run as root, or with CAP_SYS_PTRACE; some sandboxes deny it even to root
         ✓ libssl        no process has it loaded now
@@ -142,14 +137,6 @@ fn each_missing_thing_costs_its_taps_only() {
         ),
         (
             Facts {
-                btf: false,
-                tracefs: false,
-                ..good()
-            },
-            (true, true, false),
-        ),
-        (
-            Facts {
                 uprobes: false,
                 ..good()
             },
@@ -160,14 +147,14 @@ fn each_missing_thing_costs_its_taps_only() {
                 cgroup: Err("none; mount".to_owned()),
                 ..good()
             },
-            (false, true, true),
+            (false, true, false),
         ),
         (
             Facts {
                 confidential: true,
                 ..good()
             },
-            (true, false, false),
+            (true, false, true),
         ),
         (
             Facts {
@@ -220,8 +207,8 @@ fn capabilities_are_judged_one_by_one() {
     };
     let no_admin = |bit| without(&[CAP_SYS_ADMIN, bit]);
     assert_eq!(taps(&no_admin(CAP_BPF)), (false, false, false));
-    assert_eq!(taps(&no_admin(CAP_NET_ADMIN)), (false, true, true));
-    assert_eq!(taps(&no_admin(CAP_PERFMON)), (true, false, false));
+    assert_eq!(taps(&no_admin(CAP_NET_ADMIN)), (false, true, false));
+    assert_eq!(taps(&no_admin(CAP_PERFMON)), (true, false, true));
     assert_eq!(
         state(&no_admin(CAP_PERFMON), "capabilities"),
         State::Limited
