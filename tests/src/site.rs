@@ -191,12 +191,6 @@ impl Site {
             authority: Some(names.authority.certificate.clone()),
             ..profile.clone()
         };
-        let kind = |name, port, profile, action| Kind {
-            name,
-            port,
-            profile,
-            action,
-        };
         Ok(vec![
             kind("tickets 1.3", tickets, alpha.clone(), Request(1)),
             kind("tickets 1.2", tickets, old(&alpha), Request(1)),
@@ -394,12 +388,6 @@ pub fn haproxy_kinds(names: &Names, tickets: u16, none: u16) -> Result<Vec<Kind>
     };
     let identity = Some(names.authority.issue("client", Key::Ecdsa)?);
     let authority = Some(names.stranger.certificate.clone());
-    let kind = |name, port, profile, action| Kind {
-        name,
-        port,
-        profile,
-        action,
-    };
     Ok(vec![
         kind("tickets 1.3", tickets, alpha.clone(), Request(1)),
         kind("tickets 1.2", tickets, old(&alpha), Request(1)),
@@ -466,4 +454,13 @@ pub fn haproxy_kinds(names: &Names, tickets: u16, none: u16) -> Result<Vec<Kind>
             Refused,
         ),
     ])
+}
+
+fn kind(name: &'static str, port: u16, profile: Profile, action: Action) -> Kind {
+    Kind {
+        name,
+        port,
+        profile,
+        action,
+    }
 }

@@ -187,12 +187,11 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
         }
         flow if starts => begin(segment, flow, event)?,
         flow => {
-            if position != Position::Later && direction == INGRESS && segment.payload != 0 {
-                if position != Position::Start {
-                    event.flags |= SEGMENT_EARLY;
-                    copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
-                    return None;
-                }
+            let early = matches!(position, Position::BeforeStart | Position::PerhapsStart);
+            if early && segment.payload != 0 {
+                event.flags |= SEGMENT_EARLY;
+                copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
+                return None;
             }
             if flow.is_some() {
                 // The first data is not TLS, or the connection ended without any.
