@@ -10,6 +10,9 @@ pub const KIND_LIBRARY: u32 = 2;
 /// [`EventHeader::kind`]: a process replaced its image, see [`ExecEvent`].
 pub const KIND_EXEC: u32 = 3;
 
+/// [`EventHeader::kind`]: a TLS library decided on an offered ticket, see [`TicketEvent`].
+pub const KIND_TICKET: u32 = 4;
+
 /// [`SegmentEvent::direction`]: received by the observed socket.
 pub const INGRESS: u8 = 0;
 /// [`SegmentEvent::direction`]: sent by the observed socket.
@@ -101,3 +104,37 @@ pub struct ExecEvent {
 }
 
 const _: () = assert!(size_of::<ExecEvent>() == 24);
+
+/// [`TicketEvent::flags`]: the library holds the key that the ticket names.
+pub const TICKET_KEY_KNOWN: u32 = 1 << 0;
+/// [`TicketEvent::flags`]: the ticket was authentic and held a session; `version`, `time` and
+/// `timeout` are the session's.
+pub const TICKET_SESSION: u32 = 1 << 1;
+/// [`TicketEvent::flags`]: `time` and `timeout` count nanoseconds (OpenSSL 3.2 and later), not
+/// seconds.
+pub const TICKET_NANOSECONDS: u32 = 1 << 2;
+
+/// [`TicketEvent::flags`]: no ticket was decrypted: the session was looked up in the server's cache,
+/// by its ID. Without `TICKET_SESSION` it is not there.
+pub const TICKET_LOOKUP: u32 = 1 << 3;
+
+/// A TLS library in server role is done decrypting a ticket that a client offered, or looking its
+/// session ID up; what it does with the session comes later. After a HelloRetryRequest, or with several identities, more than
+/// one such event belongs to a handshake, and the last counts.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct TicketEvent {
+    pub header: EventHeader,
+    pub pid_tgid: u64,
+    /// When the session was issued, since the Unix epoch; see `TICKET_NANOSECONDS`. 0 where not
+    /// known.
+    pub time: u64,
+    /// How long the server keeps the session; see `TICKET_NANOSECONDS`. 0 where not known.
+    pub timeout: u64,
+    /// Protocol version of the session, a wire code point; 0 where not known.
+    pub version: u32,
+    /// `TICKET_…` bits.
+    pub flags: u32,
+}
+
+const _: () = assert!(size_of::<TicketEvent>() == 48);

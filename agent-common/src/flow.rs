@@ -24,7 +24,14 @@ pub struct FlowKey {
 
 const _: () = assert!(size_of::<FlowKey>() == 48);
 
-/// What the kernel keeps of a connection until its handshake is over.
+/// [`FlowState::phase`]: established, no data yet.
+pub const PHASE_OPEN: u8 = 0;
+/// [`FlowState::phase`]: between its ClientHello and the end of its handshake.
+pub const PHASE_HANDSHAKE: u8 = 1;
+/// [`FlowState::phase`]: no TLS, or past its handshake; nothing of it is looked at any more.
+pub const PHASE_OVER: u8 = 2;
+
+/// What the kernel keeps of a connection, in its socket.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct FlowState {
@@ -32,15 +39,16 @@ pub struct FlowState {
     pub established_ns: u64,
     /// Sequence number of the first payload byte, by direction (`event::INGRESS`, `event::EGRESS`).
     pub start: [u32; 2],
-    /// How often the direction of data has changed so far; the first ClientHello is turn 1, and 0
-    /// means that no data came yet.
+    /// How often the direction of data has changed so far; the first ClientHello is turn 1.
     pub turn: u16,
     /// Direction of the last segment with data.
     pub last_direction: u8,
     /// Bit `1 << direction` for each direction that sent its FIN.
     pub finished: u8,
+    /// `PHASE_…`.
+    pub phase: u8,
     /// Zero.
-    pub padding: u32,
+    pub padding: [u8; 3],
 }
 
 const _: () = assert!(size_of::<FlowState>() == 24);

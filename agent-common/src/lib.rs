@@ -8,6 +8,7 @@ pub mod config;
 pub mod event;
 pub mod flow;
 pub mod limits;
+pub mod site;
 pub mod stats;
 #[cfg(feature = "user")]
 mod user;

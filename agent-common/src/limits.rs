@@ -29,9 +29,13 @@ pub const LATE_SNAP_BYTES: u32 = 512;
 /// Largest piece in one event.
 pub const PIECE_BYTES: usize = 4096;
 
-/// Connections between their establishment and the end of their handshake at the same time; the
-/// least recently used one is forgotten first.
-pub const MAX_FLOWS: u32 = 32 * 1024;
+/// Connections whose ClientHello came while their listening socket still stood for them; a handful
+/// of packets later they have a socket of their own. The least recently used is forgotten first.
+pub const MAX_EMBRYONIC_FLOWS: u32 = 8 * 1024;
+
+/// How long after the last of them one may still wait for its socket, nanoseconds. The socket comes
+/// with the packet that brought the ClientHello, or with a repeated ACK.
+pub const EMBRYONIC_NS: u64 = 60_000_000_000;
 
 /// Threads inside a handshake call at the same time.
 pub const MAX_TASKS: u32 = 16 * 1024;

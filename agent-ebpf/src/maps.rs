@@ -6,19 +6,31 @@ use agent_common::{
 };
 use aya_ebpf::{
     Global,
-    macros::map,
-    maps::{LruHashMap, PerCpuArray, RingBuf},
+    bindings::{BPF_SK_STORAGE_GET_F_CREATE, bpf_sock},
+    btf_maps::SkStorage,
+    helpers::generated::bpf_sk_storage_get,
+    macros::{btf_map, map},
+    maps::{Array, LruHashMap, PerCpuArray, RingBuf},
 };
+use core::ptr;
 
 /// Events for user space; resized at load time (`--ring-bytes`).
 #[map]
 pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::RING_BYTES, 0);
 
-/// Connections from their establishment to the end of their handshake. A flow that is not TLS has
-/// no entry any more from its first data on.
+/// The state of a connection, kept in its socket: found without a hash, and gone with the socket.
+#[btf_map]
+static SOCKETS: SkStorage<FlowState> = SkStorage::new();
+
+/// Connections whose first data came before they had a socket: with deferred accept or a lost ACK
+/// the kernel runs the filter on the *listening* socket.
 #[map]
-pub static FLOWS: LruHashMap<FlowKey, FlowState> =
-    LruHashMap::with_max_entries(limits::MAX_FLOWS, 0);
+pub static EMBRYONIC: LruHashMap<FlowKey, FlowState> =
+    LruHashMap::with_max_entries(limits::MAX_EMBRYONIC_FLOWS, 0);
+
+/// When the last of them was noted, `bpf_ktime_get_ns`.
+#[map]
+static EMBRYONIC_NOTED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The handshake that a thread (`bpf_get_current_pid_tgid`) is in, 0 when in none.
 #[map]
@@ -41,6 +53,25 @@ pub static LIBRARY_TAP: Global<u8> = Global::new(0);
 #[unsafe(no_mangle)]
 pub static WAKEUP_BYTES: Global<u64> = Global::new(limits::RING_BYTES as u64 / 4);
 
+/// Notes the state of a connection that has no socket yet; false when the kernel has no room.
+#[inline(always)]
+pub fn note_embryonic(key: &FlowKey, state: &FlowState, now_ns: u64) -> bool {
+    if let Some(noted) = EMBRYONIC_NOTED.get_ptr_mut(0) {
+        // SAFETY: an aligned word that is written as a whole.
+        unsafe { ptr::write_volatile(noted, now_ns) };
+    }
+    EMBRYONIC.insert(key, state, 0).is_ok()
+}
+
+/// True where a connection without a socket was noted within the last seconds: its socket comes as
+/// soon as its handshake is over. Most hosts have none, and need not look for them.
+#[inline(always)]
+pub fn may_have_embryonic(now_ns: u64) -> bool {
+    EMBRYONIC_NOTED
+        .get(0)
+        .is_some_and(|noted| *noted != 0 && now_ns < noted.wrapping_add(limits::EMBRYONIC_NS))
+}
+
 /// Adds one to a counter of `agent_common::stats`.
 #[inline(always)]
 pub fn count(index: u32) {
@@ -48,4 +79,28 @@ pub fn count(index: u32) {
         // SAFETY: the pointer is this CPU's slot; the program cannot migrate while it runs.
         unsafe { *counter += 1 };
     }
+}
+
+/// The state in a socket, or null; so for sockets that are none yet, or none any more.
+///
+/// # Safety
+/// `sk` is a socket that the verifier knows as such.
+#[inline(always)]
+pub unsafe fn socket_state(sk: *mut bpf_sock) -> *mut FlowState {
+    let map = (&raw const SOCKETS).cast_mut().cast();
+    // SAFETY: as above; without the flag nothing is created.
+    unsafe { bpf_sk_storage_get(map, sk.cast(), ptr::null_mut(), 0).cast() }
+}
+
+/// Puts a state into a socket that has none; false when the kernel has no room.
+///
+/// # Safety
+/// `sk` is a full socket that the verifier knows as such.
+#[inline(always)]
+pub unsafe fn open_socket(sk: *mut bpf_sock, state: &mut FlowState) -> bool {
+    let map = (&raw const SOCKETS).cast_mut().cast();
+    let value = ptr::from_mut(state).cast();
+    let flags = u64::from(BPF_SK_STORAGE_GET_F_CREATE);
+    // SAFETY: as above; `value` is an initialised FlowState.
+    unsafe { !bpf_sk_storage_get(map, sk.cast(), value, flags).is_null() }
 }

@@ -17,6 +17,7 @@ use crate::{
     config::{CaptureConfig, values::Demand},
     core::{
         fingerprint::Fingerprinter,
+        inference::Inference,
         tracker::{Limits, Tracker},
     },
     explain::explain,
@@ -31,7 +32,7 @@ use crate::{
     },
     source::{recording::Recorder, ring::EventRing},
     tap::Tap,
-    watch::{self, Notice, Scope},
+    watch::{self, Notice, Scope, Windows},
 };
 
 /// Why a capture cannot start.
@@ -88,6 +89,7 @@ impl Capture {
     pub fn start(config: &CaptureConfig, mut report: LibraryReport) -> Result<Self, CaptureError> {
         let scope = Scope {
             libraries: named_libraries(&config.libraries)?,
+            calls: Windows::new(config.handshake_calls),
         };
         let recorder = recorder(config)?;
         let library = config.taps.library() != Demand::No;
@@ -103,7 +105,7 @@ impl Capture {
         attach_cgroup_taps(&mut half, config, &mut taps, &mut reasons)?;
         let mut probes = None;
         if library {
-            match attach_library_tap(&mut half, config) {
+            match attach_library_tap(&mut half, config, scope.calls.is_open_at_start()) {
                 Ok(loaded) => {
                     taps.push(Tap::Library);
                     probes = Some(loaded);
@@ -149,14 +151,17 @@ impl Capture {
                 .unwrap_or(u64::MAX),
             ..Limits::default()
         };
+        let fingerprinter = Fingerprinter::new(config.fingerprint_salt.as_bytes());
+        let mut tracker = Tracker::new(limits, fingerprinter);
+        if config.check_weak_keys {
+            tracker.check_weak_keys();
+        }
         Ok(Self {
             pipeline: Pipeline {
                 ring,
                 stats,
-                tracker: Tracker::new(
-                    limits,
-                    Fingerprinter::new(config.fingerprint_salt.as_bytes()),
-                ),
+                tracker,
+                inference: Inference::default(),
                 processes: ProcessTable::new("/proc"),
                 watcher: notices.clone(),
                 recorder,
@@ -222,6 +227,7 @@ fn attach_cgroup_taps(
 fn attach_library_tap(
     half: &mut KernelHalf,
     config: &CaptureConfig,
+    watches_calls: bool,
 ) -> Result<LibraryProbes, AttachError> {
     let pids = config
         .pids
@@ -229,7 +235,7 @@ fn attach_library_tap(
         .copied()
         .filter_map(NonZeroU32::new)
         .collect();
-    let probes = LibraryProbes::load(half, pids)?;
+    let probes = LibraryProbes::load(half, pids, watches_calls)?;
     if let Err(error) = half.attach_exec() {
         log::warn!(
             "{}\nnew programs are found by the scan every 30 s instead",

@@ -122,6 +122,13 @@ pub struct CaptureSettings {
     #[arg(long, value_name = "TIME", env = "RESUMETRY_HANDSHAKE_TIMEOUT")]
     pub handshake_timeout: Option<Span>,
 
+    /// Share of the time in which the library tap also watches the calls of the handshake itself,
+    /// percent. They give the exact end of a handshake, and cost a server a few per cent of a
+    /// connection while they are watched; what became of an offered ticket is always seen
+    /// [default: 5 for `run`, 100 for `trace` and with --taps library or all]
+    #[arg(long, value_name = "PERCENT", env = "RESUMETRY_HANDSHAKE_CALLS")]
+    pub handshake_calls: Option<u8>,
+
     /// Salt of the ticket-key fingerprints; the same on every host whose keys you want to compare.
     /// Prefer the variable or the file: a command line is visible to every user of the host
     /// [default: resumetry]
@@ -132,6 +139,19 @@ pub struct CaptureSettings {
         hide_env_values = true
     )]
     pub fingerprint_salt: Option<String>,
+
+    /// Try whether the keys of accepted tickets are zeros or otherwise easily guessed, each key
+    /// once; only the verdict is kept (`resumption.ticket.weak_key`, tls_ticket_key_weak). Tickets
+    /// stay in memory until their connection's record is made [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "RESUMETRY_CHECK_WEAK_KEYS"
+    )]
+    pub check_weak_keys: Option<bool>,
 
     /// How much of client addresses records show [default: full]
     #[arg(long, value_name = "HOW", env = "RESUMETRY_CLIENT_ADDRESS")]

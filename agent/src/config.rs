@@ -29,6 +29,9 @@ const DEFAULT_MAX_SERVER_NAMES: u32 = 1_000;
 const DEFAULT_HISTOGRAM_SERVER_NAMES: u32 = 100;
 const DEFAULT_SERIES_TTL: Duration = Duration::from_secs(3_600);
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// `--handshake-calls` of the daemon, percent: what is watched all day must cost next to nothing.
+const DEFAULT_HANDSHAKE_CALLS: u8 = 5;
+const ALL_CALLS: u8 = 100;
 /// A fixed salt keeps fingerprints comparable between hosts that were not told any.
 const DEFAULT_SALT: &str = "resumetry";
 
@@ -61,7 +64,10 @@ pub struct CaptureConfig {
     /// A power of two.
     pub ring_bytes: u32,
     pub handshake_timeout: Duration,
+    /// Share of the time in which calls of the handshake function are watched, percent.
+    pub handshake_calls: u8,
     pub fingerprint_salt: String,
+    pub check_weak_keys: bool,
     pub client_address: AddressMask,
     pub log_level: LogLevel,
     pub record_events: Option<PathBuf>,
@@ -103,6 +109,8 @@ pub enum ConfigError {
         max = RING_BYTES_RANGE.end()
     )]
     RingBytes(u64),
+    #[error("--handshake-calls is a share in per cent, 0 to 100, and not {0}")]
+    HandshakeCalls(u8),
     #[error(
         "handshake-timeout: {0:?} is too long, the most is {max:?}",
         max = MAX_HANDSHAKE_TIMEOUT
@@ -165,7 +173,8 @@ fn open(path: Option<&Path>) -> Result<Option<ConfigFile>, FileError> {
     path.map(ConfigFile::read).transpose()
 }
 
-fn capture(settings: CaptureSettings) -> Result<CaptureConfig, ConfigError> {
+/// `default_calls` is that of `--handshake-calls` where nobody asked for the library tap by name.
+fn capture(settings: CaptureSettings, default_calls: u8) -> Result<CaptureConfig, ConfigError> {
     let taps = settings.taps.unwrap_or_default();
     if taps.library() == Demand::No {
         if !settings.pid.is_empty() {
@@ -205,6 +214,14 @@ fn capture(settings: CaptureSettings) -> Result<CaptureConfig, ConfigError> {
         return Err(ConfigError::HandshakeTimeout(handshake_timeout));
     }
 
+    let handshake_calls = settings.handshake_calls.unwrap_or(match taps.library() {
+        Demand::Required => ALL_CALLS,
+        Demand::Wanted | Demand::No => default_calls,
+    });
+    if handshake_calls > ALL_CALLS {
+        return Err(ConfigError::HandshakeCalls(handshake_calls));
+    }
+
     let mut pids = settings.pid;
     if pids.contains(&0) {
         return Err(ConfigError::NoProcess);
@@ -220,9 +237,11 @@ fn capture(settings: CaptureSettings) -> Result<CaptureConfig, ConfigError> {
         labels,
         ring_bytes,
         handshake_timeout,
+        handshake_calls,
         fingerprint_salt: settings
             .fingerprint_salt
             .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
+        check_weak_keys: settings.check_weak_keys.unwrap_or(false),
         client_address: settings.client_address.unwrap_or_default(),
         log_level: settings.log_level.unwrap_or_default(),
         record_events: settings.record_events,
@@ -245,7 +264,7 @@ fn run(capture_settings: CaptureSettings, settings: RunSettings) -> Result<RunCo
         Some(histograms) => histograms,
     };
     Ok(RunConfig {
-        capture: capture(capture_settings)?,
+        capture: capture(capture_settings, DEFAULT_HANDSHAKE_CALLS)?,
         listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
         max_server_names: names as usize,
         histogram_server_names: histograms as usize,
@@ -261,7 +280,8 @@ fn trace(
         return Err(ConfigError::Empty("service"));
     }
     Ok(TraceConfig {
-        capture: capture(capture_settings)?,
+        // Somebody looks, and not for long.
+        capture: capture(capture_settings, ALL_CALLS)?,
         format: settings.format.unwrap_or_default(),
         filter: Filter {
             server_name: settings.server_name,
@@ -333,8 +353,8 @@ macro_rules! fill_from {
 }
 
 fill_from!(
-    CaptureSettings: taps, cgroup, pid, library, label, ring_bytes, handshake_timeout,
-    fingerprint_salt, client_address, log_level, record_events
+    CaptureSettings: taps, cgroup, pid, library, label, ring_bytes, handshake_timeout, handshake_calls,
+    fingerprint_salt, check_weak_keys, client_address, log_level, record_events
 );
 fill_from!(RunSettings: listen, max_server_names, histogram_server_names, series_ttl);
 fill_from!(TraceSettings: format, server_name, service, result, role, count, color);

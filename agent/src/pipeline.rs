@@ -15,6 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use crate::{
     core::{
         decode::{Event, decode},
+        inference::Inference,
         record::{Handshake, Process},
         tracker::{Tracker, TrackerStats},
     },
@@ -67,6 +68,7 @@ pub struct Pipeline {
     pub ring: EventRing,
     pub stats: KernelStats,
     pub tracker: Tracker,
+    pub inference: Inference,
     pub processes: ProcessTable,
     /// Told of started programs.
     pub watcher: Sender<Notice>,
@@ -113,9 +115,10 @@ impl Pipeline {
         }
         health.hellos = self.hellos()?;
         self.drain(consumer, &mut health)?;
-        let (tracker, processes) = (&mut self.tracker, &mut self.processes);
+        let (tracker, inference) = (&mut self.tracker, &mut self.inference);
+        let processes = &mut self.processes;
         let offset = wall_offset_ns();
-        tracker.finish(&mut |handshake| deliver(&handshake, processes, offset, consumer));
+        tracker.finish(&mut |handshake| deliver(handshake, inference, processes, offset, consumer));
         self.tick(monotonic_ns(), consumer, &mut health)?;
         if let Some(recorder) = &mut self.recorder {
             recorder.flush().map_err(PipelineError::Record)?;
@@ -135,12 +138,14 @@ impl Pipeline {
         let Self {
             ring,
             tracker,
+            inference,
             processes,
             watcher,
             recorder,
             ..
         } = self;
         let offset = wall_offset_ns();
+        tracker.set_wall_offset(offset);
         let mut failure = None;
         let drained = ring.drain(BATCH, |bytes| {
             if let Some(recorder) = recorder
@@ -156,11 +161,13 @@ impl Pipeline {
                 Ok(event) => {
                     match &event {
                         Event::Segment(segment) => health.last_wire_ns = segment.time_ns,
-                        Event::Library { time_ns, .. } => health.last_library_ns = *time_ns,
+                        Event::Library { time_ns, .. } | Event::Ticket { time_ns, .. } => {
+                            health.last_library_ns = *time_ns;
+                        }
                         Event::Exec { .. } => {}
                     }
                     tracker.on_event(&event, &mut |handshake| {
-                        deliver(&handshake, processes, offset, consumer);
+                        deliver(handshake, inference, processes, offset, consumer);
                     });
                 }
                 Err(error) => {
@@ -186,10 +193,11 @@ impl Pipeline {
         health.now_ns = now_ns;
         health.kernel = self.stats.read()?;
         let lost = lost_events(&health.kernel);
-        let (tracker, processes) = (&mut self.tracker, &mut self.processes);
+        let (tracker, inference) = (&mut self.tracker, &mut self.inference);
+        let processes = &mut self.processes;
         let offset = wall_offset_ns();
         tracker.tick(now_ns, lost, &mut |handshake| {
-            deliver(&handshake, processes, offset, consumer);
+            deliver(handshake, inference, processes, offset, consumer);
         });
         health.tracker = tracker.stats();
         consumer.tick(health);
@@ -220,13 +228,15 @@ fn lost_events(kernel: &[u64; stats::COUNT as usize]) -> u64 {
 }
 
 fn deliver(
-    handshake: &Handshake,
+    mut handshake: Handshake,
+    inference: &mut Inference,
     processes: &mut ProcessTable,
     wall_offset_ns: i128,
     consumer: &mut impl Consumer,
 ) {
     let process = handshake.pid.and_then(|pid| processes.lookup(pid));
-    consumer.record(handshake, process.as_deref(), wall_offset_ns);
+    inference.complete(&mut handshake, process.as_deref());
+    consumer.record(&handshake, process.as_deref(), wall_offset_ns);
 }
 
 /// CLOCK_MONOTONIC in nanoseconds, the clock of `bpf_ktime_get_ns`.
@@ -237,6 +247,12 @@ pub fn monotonic_ns() -> u64 {
 /// What to add to CLOCK_MONOTONIC to get Unix time, nanoseconds.
 pub fn wall_offset_ns() -> i128 {
     nanoseconds(ClockId::Realtime) - nanoseconds(ClockId::Monotonic)
+}
+
+/// Nanoseconds to seconds; a millisecond is all that a liveness figure needs.
+pub fn unix_seconds(nanoseconds: i128) -> f64 {
+    f64::from(u32::try_from(nanoseconds / 1_000_000_000).unwrap_or(u32::MAX))
+        + f64::from(u32::try_from(nanoseconds % 1_000_000_000 / 1_000_000).unwrap_or(0)) / 1_000.0
 }
 
 fn nanoseconds(clock: ClockId) -> i128 {

@@ -27,6 +27,37 @@ const FULL_SCAN: Duration = Duration::from_secs(30);
 /// Started programs waiting for a look; beyond this the full scan has to find them.
 const MAX_PENDING: usize = 1024;
 
+/// Length of a round of watching calls of the handshake function and leaving it alone.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// When calls of the handshake function are watched: a share of each round, at its end.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Windows {
+    open: Duration,
+}
+
+impl Windows {
+    /// `share` is in per cent; 0 is never, 100 is always.
+    pub fn new(share: u8) -> Self {
+        Self {
+            open: ROUND * u32::from(share.min(100)) / 100,
+        }
+    }
+
+    /// Whether calls are watched from the start.
+    pub fn is_open_at_start(self) -> bool {
+        self.open >= ROUND
+    }
+
+    /// How long the state that begins now lasts; `None` where it does not change.
+    fn length(self, open: bool) -> Option<Duration> {
+        if self.open.is_zero() || self.open >= ROUND {
+            return None;
+        }
+        Some(if open { self.open } else { ROUND - self.open })
+    }
+}
+
 /// What the watcher is told.
 #[derive(Debug)]
 pub enum Notice {
@@ -41,6 +72,8 @@ pub enum Notice {
 pub struct Scope {
     /// Only these files (`--library`); empty means every library in use.
     pub libraries: Vec<LibraryFile>,
+    /// When calls of the handshake function are watched.
+    pub calls: Windows,
 }
 
 /// Runs until [`Notice::Stop`] comes or every sender is gone, and then detaches everything. The first full scan is done by the
@@ -54,11 +87,18 @@ pub fn follow(
 ) {
     let mut pending: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
     let mut full_scan = Instant::now() + FULL_SCAN;
+    let mut watches_calls = scope.calls.is_open_at_start();
+    let mut switch = scope
+        .calls
+        .length(watches_calls)
+        .map(|length| Instant::now() + length);
     loop {
         half.flush_log();
-        let next = pending
-            .first_key_value()
-            .map_or(full_scan, |((when, _), _)| full_scan.min(*when));
+        let due = pending.first_key_value().map(|((when, _), _)| *when);
+        let next = [due, switch]
+            .into_iter()
+            .flatten()
+            .fold(full_scan, Ord::min);
         match notices.recv_timeout(next.saturating_duration_since(Instant::now())) {
             Ok(Notice::Started(pid)) => {
                 if pending.len() < MAX_PENDING {
@@ -74,8 +114,15 @@ pub fn follow(
             // Without the library tap this thread only keeps the other taps attached.
             full_scan = now + FULL_SCAN;
             pending.clear();
+            switch = None;
             continue;
         };
+        if switch.is_some_and(|when| now >= when) {
+            watches_calls = !watches_calls;
+            probes.watch_calls(&mut half, watches_calls);
+            switch = scope.calls.length(watches_calls).map(|length| now + length);
+            continue;
+        }
         let (found, complete) = if now >= full_scan {
             full_scan = now + FULL_SCAN;
             (scan(scope), true)

@@ -2,5 +2,7 @@
 
 mod exec;
 mod library;
+mod reference;
 mod socket;
+mod ticket;
 mod wire;

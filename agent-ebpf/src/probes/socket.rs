@@ -5,7 +5,7 @@
 //! changes nothing: neither the reply nor the callback flags, which other programs may have set.
 
 use agent_common::{
-    flow::{FlowKey, FlowState},
+    flow::{FlowKey, FlowState, PHASE_HANDSHAKE, PHASE_OPEN},
     stats,
 };
 use aya_ebpf::{
@@ -18,38 +18,65 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    maps::{FLOWS, NETNS_COOKIE, count},
+    maps::{EMBRYONIC, NETNS_COOKIE, count, may_have_embryonic, open_socket},
     packet::mapped,
 };
 
 const AF_INET: u32 = 2;
 
-/// Opens the entry of the connection with the time of its establishment.
+/// Puts the time of its establishment into the socket.
 #[sock_ops]
 pub fn tcp_established(context: SockOpsContext) -> u32 {
     let op = context.op();
     if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
         count(stats::SOCKET_EVENTS);
-        let key = flow_key(&context);
-        let state = FlowState {
-            // SAFETY: the helper has no preconditions.
-            established_ns: unsafe { bpf_ktime_get_ns() },
-            start: [0; 2],
-            turn: 0,
-            last_direction: 0,
-            finished: 0,
-            padding: 0,
-        };
-        // With deferred accept the first data came before, and its entry must stay.
-        let exists = FLOWS.get_ptr(&key).is_some_and(|flow| {
-            // SAFETY: the element stays valid while the program runs.
-            unsafe { (*flow).turn != 0 && op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB }
-        });
-        if !exists && FLOWS.insert(&key, &state, 0).is_err() {
-            count(stats::SOCKET_LOST_MAP_FULL);
-        }
+        open(&context, op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB);
     }
     1
+}
+
+#[inline(always)]
+fn open(context: &SockOpsContext, passive: bool) {
+    let mut state = FlowState {
+        established_ns: 0,
+        start: [0; 2],
+        turn: 0,
+        last_direction: 0,
+        finished: 0,
+        phase: PHASE_OPEN,
+        padding: [0; 3],
+    };
+    // SAFETY: the helper has no preconditions.
+    let now_ns = unsafe { bpf_ktime_get_ns() };
+    if passive && may_have_embryonic(now_ns) {
+        adopt(context, &mut state);
+    }
+    state.established_ns = now_ns;
+    // SAFETY: `ops` is the program's context; the verifier takes the socket for a full one, or null.
+    let opened = unsafe {
+        let sk = (*context.ops).__bindgen_anon_2.sk;
+        !sk.is_null() && open_socket(sk, &mut state)
+    };
+    if !opened {
+        count(stats::SOCKET_LOST_MAP_FULL);
+    }
+}
+
+/// With deferred accept the first data came before: what is known of it moves into the socket.
+#[inline(always)]
+fn adopt(context: &SockOpsContext, state: &mut FlowState) {
+    let key = flow_key(context);
+    let Some(flow) = EMBRYONIC.get_ptr_mut(&key) else {
+        return;
+    };
+    // SAFETY: the element stays valid while the program runs; `ops` is the program's context.
+    unsafe {
+        // Another start is that of an earlier connection on these addresses and ports.
+        if (*flow).phase == PHASE_HANDSHAKE && (*flow).start[0] == (*context.ops).rcv_nxt {
+            *state = *flow;
+        }
+    }
+    let _ = EMBRYONIC.remove(&key);
 }
 
 #[inline(always)]

@@ -1,7 +1,7 @@
 //! Wire tap: `cgroup_skb` ingress and egress (4.10; `bpf_tcp_sock` 5.1).
 //!
-//! Order matters: what most packets of a busy host need comes first, so that they leave after two
-//! loads from their socket, without a look at the packet or a map.
+//! Order matters: what most packets of a busy host need comes first, so that they leave after a
+//! look at the state in their socket, without one at the packet.
 
 use core::{mem::MaybeUninit, ptr};
 
@@ -10,11 +10,11 @@ use agent_common::{
         EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO,
         SEGMENT_LAST, SEGMENT_RST, SegmentEvent,
     },
-    flow::{FlowKey, FlowState},
+    flow::{FlowState, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_OVER},
     limits, stats,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_tcp_sock},
+    bindings::{__sk_buff, bpf_sock, bpf_tcp_sock},
     helpers::{
         bpf_get_current_pid_tgid, bpf_ktime_get_ns,
         generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_tcp_sock as tcp_sock},
@@ -25,7 +25,10 @@ use aya_ebpf::{
 
 use crate::{
     emit, filter,
-    maps::{CURRENT_PID, FLOWS, LIBRARY_TAP, NETNS_COOKIE, TASKS, count},
+    maps::{
+        CURRENT_PID, EMBRYONIC, LIBRARY_TAP, NETNS_COOKIE, TASKS, count, note_embryonic,
+        open_socket, socket_state,
+    },
     packet::{self, Segment},
 };
 
@@ -63,20 +66,14 @@ struct Socket {
 }
 
 impl Socket {
-    /// Reads the socket of an skb; `None` when it is no TCP socket or past any handshake.
+    /// Reads what is needed of a socket; `None` when it is no TCP socket or past any handshake.
+    ///
+    /// # Safety
+    /// `sk` is a full socket that the verifier knows as such.
     #[inline(always)]
-    fn in_handshake(skb: *mut __sk_buff) -> Option<Self> {
-        // SAFETY: `skb` is the program's context; the verifier tracks each pointer and its null
-        // check.
+    unsafe fn read(sk: *mut bpf_sock) -> Option<Self> {
+        // SAFETY: the verifier tracks each pointer and its null check.
         unsafe {
-            let sk = (*skb).__bindgen_anon_2.sk;
-            if sk.is_null() {
-                return None;
-            }
-            let sk = bpf_sk_fullsock(sk);
-            if sk.is_null() {
-                return None;
-            }
             let tcp: *mut bpf_tcp_sock = tcp_sock(sk);
             if tcp.is_null() {
                 return None;
@@ -96,6 +93,14 @@ impl Socket {
                 srtt_us: (*tcp).srtt_us >> 3,
             })
         }
+    }
+
+    /// True where the connection's first data may have come before its socket: without the socket
+    /// tap nobody has moved its state into the socket.
+    #[inline(always)]
+    fn may_be_embryonic(&self) -> bool {
+        let limit = u64::from(limits::CAPTURE_BYTES);
+        self.bytes_received <= limit && self.bytes_acked <= limit
     }
 
     /// Where `segment` stands relative to the start of its stream. With deferred accept or a lost
@@ -134,21 +139,58 @@ enum Position {
     Later,
 }
 
+/// The full socket of an skb.
+#[inline(always)]
+fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
+    // SAFETY: `skb` is the program's context; the verifier tracks each pointer and its null check.
+    unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let sk = bpf_sk_fullsock(sk);
+        (!sk.is_null()).then_some(sk)
+    }
+}
+
 #[inline(always)]
 fn observe(skb: *mut __sk_buff, direction: u8) -> Option<()> {
-    let socket = Socket::in_handshake(skb)?;
+    // SAFETY: `skb` is the program's context; the state lives as long as the socket.
+    let state = unsafe {
+        let sk = (*skb).__bindgen_anon_2.sk;
+        if sk.is_null() {
+            return None;
+        }
+        let state = socket_state(sk);
+        if !state.is_null() && (*state).phase == PHASE_OVER {
+            return None;
+        }
+        state
+    };
+    // SAFETY: `full_socket` gives what the function asks for.
+    let socket = unsafe { Socket::read(full_socket(skb)?)? };
     let segment = packet::segment(skb)?;
     if segment.payload == 0 && segment.ending() == 0 {
         return None;
     }
-    handshake(skb, &socket, &segment, direction)
+    handshake(skb, &socket, state, &segment, direction)
 }
 
 /// A segment that may belong to a handshake.
 ///
 /// Not inlined: event and caller do not fit into one frame of the 512 bytes of stack.
 #[inline(never)]
-fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction: u8) -> Option<()> {
+fn handshake(
+    skb: *mut __sk_buff,
+    socket: &Socket,
+    state: *mut FlowState,
+    segment: &Segment,
+    direction: u8,
+) -> Option<()> {
+    let position = socket.position(segment, direction);
+    if state.is_null() && position == Position::Later && !socket.may_be_embryonic() {
+        return None;
+    }
     // Built in place, once.
     let mut storage = MaybeUninit::uninit();
     let event = zeroed(&mut storage);
@@ -163,9 +205,19 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
         event.key.netns = unsafe { bpf_get_netns_cookie(skb.cast()) };
     }
     packet::fill_key(skb, segment, direction, &mut event.key)?;
-    let position = socket.position(segment, direction);
-    let entry = FLOWS.get_ptr_mut(&event.key);
-    if entry.is_none() && (position == Position::Later || segment.payload == 0) {
+    // SAFETY: the state stays valid while the program runs; two CPUs may race on one flow, which
+    // can only misjudge the turn by one.
+    let flow = unsafe {
+        if state.is_null() {
+            EMBRYONIC
+                .get_ptr_mut(&event.key)
+                .map(|flow| &mut *flow)
+                .filter(|flow| flow.phase == PHASE_HANDSHAKE)
+        } else {
+            Some(&mut *state)
+        }
+    };
+    if flow.is_none() && (position == Position::Later || segment.payload == 0) {
         return None;
     }
     let prefix = packet::prefix(skb, segment)?;
@@ -176,16 +228,16 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
     event.header.time_ns = unsafe { bpf_ktime_get_ns() };
 
     let (mut offset, mut room) = (0, limits::CAPTURE_BYTES);
-    // SAFETY: the element stays valid while the program runs; two CPUs may race on one flow,
-    // which can only misjudge the turn by one.
-    let flow = entry.map(|flow| unsafe { &mut *flow });
     match flow {
         // A start that differs is a new connection on the addresses and ports of a forgotten one.
-        Some(flow) if flow.turn != 0 && !(starts && start(flow, direction) != segment.sequence) => {
+        Some(flow)
+            if flow.phase == PHASE_HANDSHAKE
+                && !(starts && start(flow, direction) != segment.sequence) =>
+        {
             let late = filter::is_application_data(&prefix);
             (offset, room) = follow(segment, flow, event, late)?;
         }
-        flow if starts => begin(segment, flow, event)?,
+        flow if starts => begin(skb, socket, segment, flow, event)?,
         flow => {
             let early = matches!(position, Position::BeforeStart | Position::PerhapsStart);
             if early && segment.payload != 0 {
@@ -193,9 +245,9 @@ fn handshake(skb: *mut __sk_buff, socket: &Socket, segment: &Segment, direction:
                 copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
                 return None;
             }
-            if flow.is_some() {
+            if let Some(flow) = flow {
                 // The first data is not TLS, or the connection ended without any.
-                let _ = FLOWS.remove(&event.key);
+                flow.phase = PHASE_OVER;
             }
             return None;
         }
@@ -238,7 +290,13 @@ fn sender(event: &mut SegmentEvent) {
 
 /// The first bytes of a stream that may be TLS: from now on the flow is followed.
 #[inline(always)]
-fn begin(segment: &Segment, flow: Option<&mut FlowState>, event: &mut SegmentEvent) -> Option<()> {
+fn begin(
+    skb: *mut __sk_buff,
+    socket: &Socket,
+    segment: &Segment,
+    flow: Option<&mut FlowState>,
+    event: &mut SegmentEvent,
+) -> Option<()> {
     count(stats::HELLOS);
     event.flags |= SEGMENT_HELLO;
     let mut state = FlowState {
@@ -251,22 +309,26 @@ fn begin(segment: &Segment, flow: Option<&mut FlowState>, event: &mut SegmentEve
         turn: 1,
         last_direction: event.direction,
         finished: 0,
-        padding: 0,
+        phase: PHASE_HANDSHAKE,
+        padding: [0; 3],
     };
-    match flow {
+    let kept = match flow {
         Some(flow) => {
-            if flow.turn == 0 {
+            if flow.phase == PHASE_OPEN {
                 event.established_ns = flow.established_ns;
                 state.established_ns = flow.established_ns;
             }
             *flow = state;
+            true
         }
-        None => {
-            if FLOWS.insert(&event.key, &state, 0).is_err() {
-                count(stats::WIRE_LOST_MAP_FULL);
-                return None;
-            }
-        }
+        None if socket.listening => note_embryonic(&event.key, &state, event.header.time_ns),
+        // Established before the agent was there, or without the socket tap.
+        // SAFETY: `full_socket` gives what the function asks for.
+        None => unsafe { open_socket(full_socket(skb)?, &mut state) },
+    };
+    if !kept {
+        count(stats::WIRE_LOST_MAP_FULL);
+        return None;
     }
     Some(())
 }
@@ -307,7 +369,7 @@ fn follow(
         flow.finished |= 1 << direction;
     }
     if event.flags & (SEGMENT_LAST | SEGMENT_RST) != 0 || flow.finished == BOTH_FINISHED {
-        let _ = FLOWS.remove(&event.key);
+        flow.phase = PHASE_OVER;
     }
     Some((offset, room))
 }

@@ -25,7 +25,7 @@ use resumetry::{
         server::{bind, serve},
     },
     host::libraries::detect_version,
-    pipeline::{Consumer, Health, monotonic_ns, wall_offset_ns},
+    pipeline::{Consumer, Health, monotonic_ns, unix_seconds, wall_offset_ns},
     probe::LibraryEvents,
     tap::Tap,
 };
@@ -187,6 +187,7 @@ impl Consumer for Counts {
             .max(tracker.described);
         state.set_coverage(Tap::Wire, tracker.described, counted);
         let offset = wall_offset_ns();
+        state.set_wall_offset(offset);
         for (probe, last_ns) in [
             ("wire", health.last_wire_ns),
             ("library", health.last_library_ns),
@@ -196,10 +197,4 @@ impl Consumer for Counts {
             }
         }
     }
-}
-
-/// Nanoseconds to seconds; a millisecond is all that a liveness figure needs.
-fn unix_seconds(nanoseconds: i128) -> f64 {
-    f64::from(u32::try_from(nanoseconds / 1_000_000_000).unwrap_or(u32::MAX))
-        + f64::from(u32::try_from(nanoseconds % 1_000_000_000 / 1_000_000).unwrap_or(0)) / 1_000.0
 }

@@ -85,11 +85,13 @@ fn every_flag_has_its_variable() {
 /// A value for every flag; a new flag must be entered here, with a value unlike its default.
 const EVERY_KEY: &[(&str, &str)] = &[
     ("cgroup", "\"/sys/fs/cgroup/web.slice\""),
+    ("check-weak-keys", "true"),
     ("client-address", "\"prefix\""),
     ("color", "\"always\""),
     ("count", "7"),
     ("fingerprint-salt", "\"s\""),
     ("format", "\"json\""),
+    ("handshake-calls", "25"),
     ("handshake-timeout", "\"5s\""),
     ("histogram-server-names", "3"),
     ("label", "[\"pop=fra1\", \"tier=edge\"]"),
@@ -129,7 +131,9 @@ fn every_flag_has_its_key_and_the_key_reaches_the_configuration() {
         labels: vec!["pop=fra1".parse().unwrap(), "tier=edge".parse().unwrap()],
         ring_bytes: 65_536,
         handshake_timeout: Duration::from_secs(5),
+        handshake_calls: 25,
         fingerprint_salt: "s".to_owned(),
+        check_weak_keys: true,
         client_address: AddressMask::Prefix,
         log_level: LogLevel::Debug,
         record_events: Some("/tmp/events".into()),
@@ -187,6 +191,16 @@ fn defaults_apply_where_nothing_is_given() {
     assert_eq!(config.capture.handshake_timeout, Duration::from_secs(30));
     assert_eq!(config.capture.client_address, AddressMask::Full);
     assert_eq!(trace_config(&[]).filter, Filter::default());
+}
+
+#[test]
+fn handshake_calls_are_sampled_unless_somebody_looks() {
+    assert_eq!(run_config(&[]).capture.handshake_calls, 5);
+    assert_eq!(
+        run_config(&["--taps", "library"]).capture.handshake_calls,
+        100
+    );
+    assert_eq!(trace_config(&[]).capture.handshake_calls, 100);
 }
 
 #[test]

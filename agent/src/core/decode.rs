@@ -3,8 +3,9 @@
 use core::mem::{offset_of, size_of};
 
 use agent_common::event::{
-    EGRESS, EventHeader, ExecEvent, KIND_EXEC, KIND_LIBRARY, KIND_SEGMENT, LibraryEvent,
-    SegmentEvent,
+    EGRESS, EventHeader, ExecEvent, KIND_EXEC, KIND_LIBRARY, KIND_SEGMENT, KIND_TICKET,
+    LibraryEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
+    TICKET_SESSION, TicketEvent,
 };
 use agent_common::flow::FlowKey;
 
@@ -22,10 +23,39 @@ pub enum Event<'a> {
         pid_tgid: u64,
         ssl: u64,
     },
+    /// A library is done decrypting an offered ticket, or looking up an offered session ID.
+    Ticket {
+        time_ns: u64,
+        pid_tgid: u64,
+        decision: TicketDecision,
+    },
     /// A process replaced its image.
     Exec {
         pid: u32,
     },
+}
+
+/// What came of decrypting a ticket, or of looking up a session ID; what the library then did with the session is not in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TicketDecision {
+    /// The library holds no key of the ticket's name.
+    KeyUnknown,
+    /// There is such a key, and the ticket is not authentic or holds no session.
+    Corrupt,
+    /// It is no ticket that was looked at but a session ID, and the server's cache lacks it.
+    NotCached,
+    Session(TicketSession),
+}
+
+/// The session in a ticket or in the cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TicketSession {
+    /// Wire code point; 0 where not known.
+    pub version: u16,
+    /// When it was issued, nanoseconds since the Unix epoch.
+    pub issued_unix_ns: u64,
+    /// How long the server keeps it, nanoseconds.
+    pub timeout_ns: u64,
 }
 
 /// A piece of payload, see [`SegmentEvent`] for each field.
@@ -85,6 +115,16 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 ssl: u64_at(fixed, offset_of!(LibraryEvent, ssl)),
             })
         }
+        KIND_TICKET => {
+            let fixed = event
+                .first_chunk::<{ size_of::<TicketEvent>() }>()
+                .ok_or(short)?;
+            Ok(Event::Ticket {
+                time_ns,
+                pid_tgid: u64_at(fixed, offset_of!(TicketEvent, pid_tgid)),
+                decision: ticket_decision(fixed),
+            })
+        }
         KIND_EXEC => {
             let fixed = event
                 .first_chunk::<{ size_of::<ExecEvent>() }>()
@@ -94,6 +134,28 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             })
         }
         kind => Err(DecodeError::Kind(kind)),
+    }
+}
+
+fn ticket_decision(fixed: &[u8; size_of::<TicketEvent>()]) -> TicketDecision {
+    let flags = u32_at(fixed, offset_of!(TicketEvent, flags));
+    let unit = if flags & TICKET_NANOSECONDS != 0 {
+        1
+    } else {
+        1_000_000_000
+    };
+    if flags & (TICKET_LOOKUP | TICKET_SESSION) == TICKET_LOOKUP {
+        TicketDecision::NotCached
+    } else if flags & TICKET_SESSION != 0 {
+        TicketDecision::Session(TicketSession {
+            version: u16::try_from(u32_at(fixed, offset_of!(TicketEvent, version))).unwrap_or(0),
+            issued_unix_ns: u64_at(fixed, offset_of!(TicketEvent, time)).saturating_mul(unit),
+            timeout_ns: u64_at(fixed, offset_of!(TicketEvent, timeout)).saturating_mul(unit),
+        })
+    } else if flags & TICKET_KEY_KNOWN != 0 {
+        TicketDecision::Corrupt
+    } else {
+        TicketDecision::KeyUnknown
     }
 }
 

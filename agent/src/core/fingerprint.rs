@@ -19,8 +19,19 @@ impl Fingerprinter {
 
     /// First four bytes of SHA-256(salt || name), big endian.
     pub fn ticket_key(&self, name: &[u8]) -> u32 {
-        let digest = self.salted.clone().chain_update(name).finalize();
-        u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]])
+        (self.head(name) >> 32) as u32
+    }
+
+    /// First eight bytes of SHA-256(salt || id), big endian: to know a session ID or a ticket again
+    /// inside this process. It is never shown.
+    pub fn identity(&self, id: &[u8]) -> u64 {
+        self.head(id)
+    }
+
+    fn head(&self, bytes: &[u8]) -> u64 {
+        let digest = self.salted.clone().chain_update(bytes).finalize();
+        let head = digest.first_chunk().copied().unwrap_or_default();
+        u64::from_be_bytes(head)
     }
 }
 

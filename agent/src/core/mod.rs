@@ -8,6 +8,8 @@
 pub mod aggregate;
 pub mod decode;
 pub mod fingerprint;
+pub mod inference;
+pub mod key_names;
 pub mod names;
 pub mod record;
 #[cfg(test)]
@@ -15,3 +17,4 @@ pub(crate) mod sample;
 pub mod stream;
 pub mod tls;
 pub mod tracker;
+pub mod weak_keys;

@@ -234,12 +234,37 @@ pub struct Handshake {
     pub method: Method,
     pub reject_reason: Option<RejectReason>,
     pub reject_source: Option<Source>,
-    /// First 16 bytes of the offered ticket, hashed with the salt by the caller-given hasher:
-    /// see `ticket_key`. Never the ticket itself.
+    /// The reason as inferred from the wire alone, also where the library knows it.
+    pub wire_reason: Option<RejectReason>,
+    /// Fingerprint of the name of the offered ticket's key; `None` where the ticket is not known
+    /// to name one. Never the ticket itself.
     pub ticket_key: Option<u32>,
+    /// The key of the accepted ticket can be guessed; `None` where that was not tried.
+    pub weak_key: Option<bool>,
     /// Length of the offered ticket, bytes.
     pub ticket_bytes: Option<u32>,
+    /// Age of the session in the offered ticket, nanoseconds; where the server's library read it.
+    pub ticket_age_ns: Option<u64>,
+    /// How long the server keeps that session, nanoseconds.
+    pub ticket_lifetime_ns: Option<u64>,
     pub tickets_issued: Option<u32>,
+    /// Fingerprint of the key of the ticket that the server issued, like `ticket_key`; TLS 1.2 and
+    /// older only.
+    pub issued_key: Option<u32>,
+    /// How long the server promises to accept that ticket, nanoseconds.
+    pub issued_lifetime_ns: Option<u64>,
+
+    /// The server gave the client something to resume by: a session ID, or the promise of a
+    /// ticket; always true in TLS 1.3, where that is encrypted.
+    pub offers_resumption: bool,
+    /// Hash of the session ID that the client offered (TLS ≤ 1.2). For inference; never shown.
+    pub offered_session_id: Option<u64>,
+    /// Hash of the offered ticket, to know it again. Never shown.
+    pub offered_ticket: Option<u64>,
+    /// The same ticket was offered on this host lately.
+    pub ticket_reoffered: bool,
+    /// Hash of the session ID that the server assigned in a full handshake (TLS ≤ 1.2).
+    pub issued_session_id: Option<u64>,
 
     pub early_data_offered: bool,
     pub early_data_accepted: Option<bool>,

@@ -15,8 +15,12 @@ use super::State;
 use super::metrics_self::SelfCollector;
 use super::process::{Process, ProcessCollector};
 use crate::core::aggregate::labels;
-use crate::core::aggregate::{Common, DURATION_BOUNDS_NS, Histogram, Sample, Snapshot};
+use crate::core::aggregate::{
+    AGE_BOUNDS_NS, Common, DURATION_BOUNDS_NS, Histogram, Key, KeyLife, KeySample, Sample,
+    Snapshot, TicketUse,
+};
 use crate::core::record::alert_direction;
+use crate::pipeline::unix_seconds;
 
 /// The text formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +79,10 @@ pub fn render(state: &State, format: Format) -> Result<String, fmt::Error> {
 
     let mut registry = Registry::default();
     let mut tls = Registry::with_labels(labels);
-    tls.register_collector(Box::new(TlsCollector(snapshot)));
+    tls.register_collector(Box::new(TlsCollector {
+        snapshot,
+        wall_offset_ns: state.wall_offset_ns(),
+    }));
     registry.register_collector(Box::new(SelfCollector {
         metrics: state.own(),
         server_names,
@@ -115,11 +122,18 @@ pub(super) fn counter(
 
 /// Metric names as they stand in the contract. `prometheus-client` adds `_total` to counters.
 #[derive(Debug)]
-struct TlsCollector(Snapshot);
+struct TlsCollector {
+    snapshot: Snapshot,
+    /// Added to CLOCK_MONOTONIC it gives Unix time.
+    wall_offset_ns: i128,
+}
 
 impl Collector for TlsCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let TlsCollector(snapshot) = self;
+        let TlsCollector {
+            snapshot,
+            wall_offset_ns,
+        } = self;
 
         counters(
             &mut encoder,
@@ -138,20 +152,41 @@ impl Collector for TlsCollector {
             },
         )?;
 
-        let mut metric = encoder.encode_descriptor(
-            "tls_handshake_duration_seconds",
-            "First byte of the ClientHello to the end of the handshake at the server.",
-            None,
-            MetricType::Histogram,
+        histograms(
+            &mut encoder,
+            (
+                "tls_handshake_duration_seconds",
+                "First byte of the ClientHello to the end of the handshake at the server.",
+                &DURATION_BOUNDS_NS,
+            ),
+            &snapshot.durations,
+            |key| {
+                let further = [
+                    ("version", key.version.as_str()),
+                    ("result", key.result.as_str()),
+                ];
+                (&key.common, further)
+            },
         )?;
-        for sample in &snapshot.durations {
-            let further: Labels<'_, 2> = [
-                ("version", sample.key.version.as_str()),
-                ("result", sample.key.result.as_str()),
-            ];
-            let labels = (common(sample, &sample.key.common), further);
-            encode_histogram(metric.encode_family(&labels)?, &sample.value)?;
-        }
+        counters(
+            &mut encoder,
+            (
+                "tls_resumption_rejections",
+                "Offers to resume that the server refused, by reason.",
+            ),
+            &snapshot.rejections,
+            |key| (&key.common, [("reason", key.reason.as_str())]),
+        )?;
+        histograms(
+            &mut encoder,
+            (
+                "tls_ticket_age_seconds",
+                "Age of the session in an offered ticket that the server could decrypt.",
+                &AGE_BOUNDS_NS,
+            ),
+            &snapshot.ticket_ages,
+            |key| (&key.common, [("result", key.result.as_str())]),
+        )?;
 
         counters(
             &mut encoder,
@@ -177,6 +212,18 @@ impl Collector for TlsCollector {
                 (&key.common, further)
             },
         )?;
+
+        encode_keys(&mut encoder, &snapshot.keys, *wall_offset_ns)?;
+        let mut metric = encoder.encode_descriptor(
+            "tls_tickets_reoffered",
+            "Offered tickets that had been offered before: clients that do not use them once.",
+            None,
+            MetricType::Counter,
+        )?;
+        for (service, offered, count) in &snapshot.reoffered {
+            let labels: Labels<'_, 2> = [("service", service), ("offered", offered.as_str())];
+            counter(&mut metric, &labels, *count)?;
+        }
 
         let mut metric = encoder.encode_descriptor(
             "tls_server_certificate_chain_bytes",
@@ -213,6 +260,121 @@ fn counters<K, const N: usize>(
     Ok(())
 }
 
+/// Writes one family of histograms: its name, help and bounds, and what labels a series has besides
+/// those that all have.
+fn histograms<K, const N: usize>(
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, bounds): (&str, &str, &[u64; DURATION_BOUNDS_NS.len()]),
+    samples: &[Sample<K, Histogram>],
+    labels: fn(&K) -> (&Common, Labels<'static, N>),
+) -> fmt::Result {
+    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    for sample in samples {
+        let (shared, further) = labels(&sample.key);
+        let labels = (common(sample, shared), further);
+        encode_histogram(metric.encode_family(&labels)?, bounds, &sample.value)?;
+    }
+    Ok(())
+}
+
+/// The life of ticket keys.
+fn encode_keys(
+    encoder: &mut DescriptorEncoder<'_>,
+    samples: &[KeySample],
+    wall_offset_ns: i128,
+) -> fmt::Result {
+    let names: Vec<String> = samples.iter().map(|sample| key_label(sample.key)).collect();
+    let named = || samples.iter().zip(names.iter().map(String::as_str));
+
+    let mut metric = encoder.encode_descriptor(
+        "tls_tickets",
+        "Session tickets by the key that they name, issued (TLS 1.2 only), accepted and refused.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (sample, key) in named() {
+        for (usage, count) in TicketUse::ALL.iter().zip(sample.life.counts) {
+            if count > 0 {
+                let labels: Labels<'_, 3> = [
+                    ("service", &sample.service),
+                    ("key", key),
+                    ("event", usage.as_str()),
+                ];
+                counter(&mut metric, &labels, count)?;
+            }
+        }
+    }
+    let is_one_key = |(sample, _): &(&KeySample, &str)| sample.key != Key::Other;
+    let mut metric = encoder.encode_descriptor(
+        "tls_ticket_key_refused_early",
+        "Tickets whose key this service did not hold although it had issued or accepted tickets of \
+         the key that were still to be accepted: retired too early.",
+        None,
+        MetricType::Counter,
+    )?;
+    let is_named = |(sample, _): &(&KeySample, &str)| matches!(sample.key, Key::Fingerprint(_));
+    for (sample, key) in named().filter(is_named) {
+        if sample.life.refused_early > 0 {
+            let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+            counter(&mut metric, &labels, sample.life.refused_early)?;
+        }
+    }
+    let mut metric = encoder.encode_descriptor(
+        "tls_ticket_key_weak",
+        "1 where the ticket key can be guessed, 0 where it was tried and is none of the known ones \
+         (--check-weak-keys).",
+        None,
+        MetricType::Gauge,
+    )?;
+    for (sample, key) in named().filter(is_one_key) {
+        if let Some(weak) = sample.life.weak {
+            let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+            metric
+                .encode_family(&labels)?
+                .encode_gauge(&i64::from(weak))?;
+        }
+    }
+    type Time = fn(&KeyLife) -> Option<u64>;
+    let times: [(&str, &str, Time); 3] = [
+        (
+            "tls_ticket_key_first_seen_timestamp_seconds",
+            "When this service was first seen to issue, accept or refuse a ticket of this key.",
+            |life| Some(life.first_seen_ns),
+        ),
+        (
+            "tls_ticket_key_last_accepted_timestamp_seconds",
+            "When this service last resumed from a ticket of this key.",
+            |life| life.last_accepted_ns,
+        ),
+        (
+            "tls_ticket_key_last_issued_timestamp_seconds",
+            "When this service was last seen to issue a ticket of this key (TLS 1.2 only).",
+            |life| life.last_issued_ns,
+        ),
+    ];
+    for (name, help, time) in times {
+        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (sample, key) in named().filter(is_one_key) {
+            if let Some(time_ns) = time(&sample.life) {
+                let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+                metric
+                    .encode_family(&labels)?
+                    .encode_gauge(&unix_seconds(i128::from(time_ns) + wall_offset_ns))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `key`: as `resumption.ticket.key` in records.
+fn key_label(key: Key) -> String {
+    match key {
+        Key::Fingerprint(fingerprint) => format!("{fingerprint:08x}"),
+        Key::Other => labels::OTHER.to_owned(),
+        Key::None => labels::NO_KEY.to_owned(),
+    }
+}
+
 fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> Labels<'a, 4> {
     [
         ("role", common.role.as_str()),
@@ -222,10 +384,14 @@ fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> Labels<'a, 4> 
     ]
 }
 
-fn encode_histogram(mut encoder: MetricEncoder<'_>, histogram: &Histogram) -> fmt::Result {
+fn encode_histogram(
+    mut encoder: MetricEncoder<'_>,
+    bounds: &[u64; DURATION_BOUNDS_NS.len()],
+    histogram: &Histogram,
+) -> fmt::Result {
     // The encoder adds the buckets up itself.
     let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
-    for (bucket, &bound) in buckets.iter_mut().zip(&DURATION_BOUNDS_NS) {
+    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
         bucket.0 = bound as f64 / 1e9;
     }
     for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {

@@ -34,6 +34,8 @@ pub enum Readiness {
 pub struct State {
     aggregator: Mutex<Aggregator>,
     own: Mutex<SelfMetrics>,
+    /// Added to CLOCK_MONOTONIC it gives Unix time, nanoseconds.
+    wall_offset_ns: Mutex<i128>,
     readiness: Mutex<Readiness>,
     /// Constant labels of every `tls_*` metric (`--label`).
     labels: Vec<(String, String)>,
@@ -44,6 +46,7 @@ impl State {
         State {
             aggregator: Mutex::new(Aggregator::new(config)),
             own: Mutex::new(SelfMetrics::default()),
+            wall_offset_ns: Mutex::new(0),
             readiness: Mutex::new(Readiness::NotReady("still attaching".into())),
             labels,
         }
@@ -101,6 +104,15 @@ impl State {
     /// When `probe` last fired, Unix time in seconds.
     pub fn set_probe_hit(&self, probe: &str, unix_seconds: f64) {
         lock(&self.own).set_probe_hit(probe, unix_seconds);
+    }
+
+    /// What to add to CLOCK_MONOTONIC to get Unix time, nanoseconds.
+    pub fn set_wall_offset(&self, offset_ns: i128) {
+        *lock(&self.wall_offset_ns) = offset_ns;
+    }
+
+    fn wall_offset_ns(&self) -> i128 {
+        *lock(&self.wall_offset_ns)
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {

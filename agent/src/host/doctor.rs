@@ -12,8 +12,10 @@ use super::cgroup::{self, Root};
 use super::libraries::{self, LibraryFile};
 
 mod text;
+mod tickets;
 
 pub use text::render;
+pub use tickets::Tickets;
 
 /// Ring buffer, CAP_BPF and cgroup links: 5.8 has them all.
 const MIN_KERNEL: (u32, u32) = (5, 8);
@@ -62,6 +64,7 @@ pub struct Library {
     pub processes: usize,
     /// Deleted or replaced on disk, but still in use.
     pub deleted: bool,
+    pub tickets: Tickets,
 }
 
 impl Facts {
@@ -107,6 +110,7 @@ impl From<&LibraryFile> for Library {
             version: libraries::detect_version(file),
             processes: file.pids.len(),
             deleted: file.deleted,
+            tickets: Tickets::of(&file.path),
         }
     }
 }

@@ -4,4 +4,5 @@
 pub mod cgroup;
 pub mod doctor;
 pub mod libraries;
+pub mod openssl;
 pub mod process;

@@ -103,9 +103,13 @@ fn record<'a>(
             method: handshake.method.as_str(),
             reject_reason: handshake.reject_reason.map(RejectReason::as_str),
             reject_source: handshake.reject_source.map(Source::as_str),
+            wire_reject_reason: handshake.wire_reason.map(RejectReason::as_str),
             ticket: Ticket {
                 key: handshake.ticket_key.map(ticket_key),
                 bytes: handshake.ticket_bytes,
+                weak_key: handshake.weak_key,
+                age_seconds: seconds(handshake.ticket_age_ns),
+                lifetime_seconds: seconds(handshake.ticket_lifetime_ns),
             },
             tickets_issued: handshake.tickets_issued,
         },
@@ -262,6 +266,7 @@ struct Resumption {
     method: &'static str,
     reject_reason: Option<&'static str>,
     reject_source: Option<&'static str>,
+    wire_reject_reason: Option<&'static str>,
     ticket: Ticket,
     tickets_issued: Option<u32>,
 }
@@ -270,6 +275,9 @@ struct Resumption {
 struct Ticket {
     key: Option<String>,
     bytes: Option<u32>,
+    weak_key: Option<bool>,
+    age_seconds: Option<f64>,
+    lifetime_seconds: Option<f64>,
 }
 
 #[derive(Serialize)]

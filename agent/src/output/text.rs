@@ -296,6 +296,9 @@ fn note(handshake: &Handshake) -> String {
     if let Some(reason) = handshake.reject_reason {
         add(reason.as_str());
     }
+    if handshake.weak_key == Some(true) {
+        add("weak ticket key");
+    }
     if !handshake.established {
         match (handshake.failure, handshake.alert) {
             (_, Some(alert)) => {

@@ -44,9 +44,31 @@ impl KernelHalf {
     /// # Errors
     /// [`AttachError::Program`] with the kernel's reason.
     pub fn attach_wire(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), AttachError> {
+        self.attach_pair(cgroup, ["wire_ingress", "wire_egress"])
+    }
+
+    /// Attaches, in place of the wire tap, programs that do nothing: what they cost is the price
+    /// of the hook.
+    ///
+    /// # Errors
+    /// [`AttachError::Program`] with the kernel's reason.
+    pub fn attach_empty_pair(&mut self, cgroup: BorrowedFd<'_>) -> Result<(), AttachError> {
+        let pair = ["empty_ingress", "empty_egress"];
+        for program in pair {
+            let skb: &mut CgroupSkb = self.program(Tap::Wire, program)?;
+            skb.load().map_err(failed(Tap::Wire, program))?;
+        }
+        self.attach_pair(cgroup, pair)
+    }
+
+    fn attach_pair(
+        &mut self,
+        cgroup: BorrowedFd<'_>,
+        [ingress, egress]: [&'static str; 2],
+    ) -> Result<(), AttachError> {
         let sides = [
-            ("wire_ingress", CgroupSkbAttachType::Ingress),
-            ("wire_egress", CgroupSkbAttachType::Egress),
+            (ingress, CgroupSkbAttachType::Ingress),
+            (egress, CgroupSkbAttachType::Egress),
         ];
         for (program, side) in sides {
             let skb: &mut CgroupSkb = self.program(Tap::Wire, program)?;

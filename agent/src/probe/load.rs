@@ -3,7 +3,7 @@
 use agent_common::{config, stats};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::{MapData, MapError, PerCpuArray, RingBuf},
+    maps::{HashMap, MapData, MapError, PerCpuArray, RingBuf},
     programs::ProgramError,
 };
 use aya_log::EbpfLogger;
@@ -104,6 +104,21 @@ impl KernelHalf {
     pub fn flush_log(&mut self) {
         if let Some(log) = &mut self.log {
             log.flush();
+        }
+    }
+
+    /// Forgets which threads are inside a handshake call: nobody tells any more when they leave.
+    pub(super) fn forget_calls(&mut self) {
+        let Some(map) = self.ebpf.map_mut("TASKS") else {
+            return;
+        };
+        let tasks: Result<HashMap<_, u64, u64>, _> = map.try_into();
+        if let Ok(mut tasks) = tasks {
+            let inside: Vec<u64> = tasks.keys().filter_map(Result::ok).collect();
+            for task in inside {
+                // It may have been evicted meanwhile.
+                let _ = tasks.remove(&task);
+            }
         }
     }
 

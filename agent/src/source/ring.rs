@@ -10,7 +10,7 @@ use rustix::{
 };
 
 /// Longest time an event waits when the buffer is not filling.
-const POLL_INTERVAL: Duration = Duration::from_millis(50);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The reading end of the ring buffer.
 pub struct EventRing {

@@ -5,6 +5,8 @@ use crate::core::record::Version;
 
 /// `server_name` and `service` of everything that found no room.
 pub const OTHER: &str = "_other";
+/// `key` of tickets whose format names no key.
+pub const NO_KEY: &str = "_none";
 /// `service` where the process is not known.
 pub const UNKNOWN_SERVICE: &str = "_unknown";
 

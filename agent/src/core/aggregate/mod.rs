@@ -10,6 +10,7 @@
 //! [`AggregateConfig::series_ttl_ns`] without a change).
 
 mod decay;
+mod keys;
 pub mod labels;
 mod names;
 mod series;
@@ -19,12 +20,15 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
+pub use keys::{Key, KeyLife, TicketUse};
 pub use series::{
-    AlertKey, Common, DURATION_BOUNDS_NS, DurationKey, EarlyDataKey, HandshakeKey, Histogram,
+    AGE_BOUNDS_NS, AgeKey, AlertKey, Common, DURATION_BOUNDS_NS, DurationKey, EarlyDataKey,
+    HandshakeKey, Histogram, RejectionKey,
 };
 pub use services::ServiceId;
-pub use snapshot::{Quota, Sample, Snapshot};
+pub use snapshot::{KeySample, Quota, Sample, Snapshot};
 
+use self::keys::Keys;
 use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
 use self::series::{OTHER_LIMITS, SeriesSet, Target};
@@ -64,6 +68,7 @@ pub struct Aggregator {
     now_ns: u64,
     services: Services,
     names: Names,
+    keys: Keys,
     /// `server_name="_other"`: no room, or a name that never completed a handshake.
     other: SeriesSet,
     /// `server_name="_none"`: no SNI.
@@ -79,6 +84,7 @@ impl Aggregator {
             now_ns: 0,
             services: Services::new(config.max_services),
             names: Names::new(config.max_server_names, config.histogram_server_names),
+            keys: Keys::default(),
             other: SeriesSet::new(OTHER_LIMITS),
             none: SeriesSet::new(OTHER_LIMITS),
             invalid: SeriesSet::new(OTHER_LIMITS),
@@ -116,6 +122,7 @@ impl Aggregator {
             now_ns,
         };
         observe(target, common, handshake);
+        self.keys.observe(common.service, handshake, now_ns);
     }
 
     /// Removes what did not change for [`AggregateConfig::series_ttl_ns`]. Call it now and then;
@@ -129,8 +136,10 @@ impl Aggregator {
             set.expire(oldest_ns);
         }
         self.names.expire(oldest_ns);
+        self.keys.expire(oldest_ns);
 
         let mut used = self.services.none_used();
+        self.keys.mark_services(&mut used);
         for (_, set) in self.sets() {
             set.mark_services(&mut used);
         }
@@ -171,7 +180,9 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
             version,
             result,
         };
-        target.histogram(key).observe(handshake_ns);
+        target
+            .histogram(|set| &mut set.durations, key)
+            .observe(&DURATION_BOUNDS_NS, handshake_ns);
     }
     if handshake.early_data_offered {
         let mut count = |status| {
@@ -184,6 +195,16 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
             Some(false) => count(EarlyData::Rejected),
             None => {}
         }
+    }
+    if let Some(reason) = handshake.reject_reason {
+        let key = RejectionKey { common, reason };
+        *target.series(|set| &mut set.rejections, key) += 1;
+    }
+    if let Some(age_ns) = handshake.ticket_age_ns {
+        let key = AgeKey { common, result };
+        target
+            .histogram(|set| &mut set.ticket_ages, key)
+            .observe(&AGE_BOUNDS_NS, age_ns);
     }
     if let Some(alert) = handshake.alert {
         let description = alert.description.map(known_alert);

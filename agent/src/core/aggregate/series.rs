@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use super::labels::{EarlyData, VersionLabel};
 use super::services::ServiceId;
-use crate::core::record::{Method, Outcome, Role, Transport};
+use crate::core::record::{Method, Outcome, RejectReason, Role, Transport};
 
 /// Upper bounds of the duration buckets, nanoseconds; one more bucket holds what is above.
 ///
@@ -27,6 +27,22 @@ pub const DURATION_BOUNDS_NS: [u64; 15] = [
     5_000_000_000,
     10_000_000_000,
 ];
+
+/// Upper bounds of the buckets of ticket ages, nanoseconds: from a second to the week that RFC 8446,
+/// 4.6.1 allows at most.
+pub const AGE_BOUNDS_NS: [u64; DURATION_BOUNDS_NS.len()] = seconds([
+    1, 10, 60, 300, 600, 1_800, 3_600, 7_200, 14_400, 28_800, 43_200, 86_400, 172_800, 345_600,
+    604_800,
+]);
+
+const fn seconds<const N: usize>(mut bounds: [u64; N]) -> [u64; N] {
+    let mut index = 0;
+    while index < N {
+        bounds[index] *= 1_000_000_000;
+        index += 1;
+    }
+    bounds
+}
 
 /// Labels that every family has, besides the server name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -69,7 +85,21 @@ pub struct AlertKey {
     pub sent: bool,
 }
 
-/// A histogram over [`DURATION_BOUNDS_NS`].
+/// Labels of `tls_resumption_rejections_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RejectionKey {
+    pub common: Common,
+    pub reason: RejectReason,
+}
+
+/// Labels of `tls_ticket_age_seconds`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AgeKey {
+    pub common: Common,
+    pub result: Outcome,
+}
+
+/// A histogram over [`DURATION_BOUNDS_NS`] or [`AGE_BOUNDS_NS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
     /// Observations by bucket, not cumulative.
@@ -83,8 +113,8 @@ impl Histogram {
         self.buckets.iter().sum()
     }
 
-    pub(super) fn observe(&mut self, nanoseconds: u64) {
-        let bucket = DURATION_BOUNDS_NS.partition_point(|&bound| bound < nanoseconds);
+    pub(super) fn observe(&mut self, bounds: &[u64; DURATION_BOUNDS_NS.len()], nanoseconds: u64) {
+        let bucket = bounds.partition_point(|&bound| bound < nanoseconds);
         self.buckets[bucket] += 1;
         self.sum_ns = self.sum_ns.saturating_add(nanoseconds);
     }
@@ -166,6 +196,8 @@ pub(super) struct SeriesSet {
     pub(super) durations: Family<DurationKey, Histogram>,
     pub(super) early_data: Family<EarlyDataKey, u64>,
     pub(super) alerts: Family<AlertKey, u64>,
+    pub(super) rejections: Family<RejectionKey, u64>,
+    pub(super) ticket_ages: Family<AgeKey, Histogram>,
     pub(super) chain_bytes: Family<Common, u32>,
 }
 
@@ -176,6 +208,8 @@ impl SeriesSet {
             durations: Family::new(limits.histograms),
             early_data: Family::new(limits.counters),
             alerts: Family::new(limits.counters),
+            rejections: Family::new(limits.counters),
+            ticket_ages: Family::new(limits.histograms),
             chain_bytes: Family::new(limits.counters),
         }
     }
@@ -185,6 +219,8 @@ impl SeriesSet {
         self.durations.expire(oldest_ns);
         self.early_data.expire(oldest_ns);
         self.alerts.expire(oldest_ns);
+        self.rejections.expire(oldest_ns);
+        self.ticket_ages.expire(oldest_ns);
         self.chain_bytes.expire(oldest_ns);
     }
 
@@ -204,6 +240,12 @@ impl SeriesSet {
             key.common.service.mark(used);
         }
         for (key, _) in self.alerts.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.rejections.iter() {
+            key.common.service.mark(used);
+        }
+        for (key, _) in self.ticket_ages.iter() {
             key.common.service.mark(used);
         }
         for (key, _) in self.chain_bytes.iter() {
@@ -239,11 +281,19 @@ impl Target<'_> {
         }
     }
 
-    pub(super) fn histogram(&mut self, key: DurationKey) -> &mut Histogram {
+    /// The histogram of `key` under the own name, or under `_other` where that has none.
+    pub(super) fn histogram<K>(
+        &mut self,
+        family: fn(&mut SeriesSet) -> &mut Family<K, Histogram>,
+        key: K,
+    ) -> &mut Histogram
+    where
+        K: Copy + Eq + Hash + 'static,
+    {
         if self.own_histograms {
-            return self.series(|set| &mut set.durations, key);
+            return self.series(family, key);
         }
-        self.other.durations.change(key, self.now_ns)
+        family(self.other).change(key, self.now_ns)
     }
 
     /// The last length seen. `_other` has none: a mixture of names has no certificate.

@@ -3,7 +3,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::series::{AlertKey, Common, DurationKey, EarlyDataKey, Family, HandshakeKey, Histogram};
+use super::keys::{Key, KeyLife};
+use super::series::{
+    AgeKey, AlertKey, Common, DurationKey, EarlyDataKey, Family, HandshakeKey, Histogram,
+    RejectionKey,
+};
 use super::{Aggregator, ServiceId};
 use crate::core::record::{Method, Outcome, Role};
 
@@ -16,6 +20,14 @@ pub struct Sample<K, V> {
     pub value: V,
 }
 
+/// What became of one ticket key of one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct KeySample {
+    pub service: Arc<str>,
+    pub key: Key,
+    pub life: KeyLife,
+}
+
 /// All series at one moment, in no order until [`Snapshot::sort`].
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
@@ -23,6 +35,11 @@ pub struct Snapshot {
     pub durations: Vec<Sample<DurationKey, Histogram>>,
     pub early_data: Vec<Sample<EarlyDataKey, u64>>,
     pub alerts: Vec<Sample<AlertKey, u64>>,
+    pub rejections: Vec<Sample<RejectionKey, u64>>,
+    pub ticket_ages: Vec<Sample<AgeKey, Histogram>>,
+    pub keys: Vec<KeySample>,
+    /// Service, kind and number of tickets that had been offered before.
+    pub reoffered: Vec<(Arc<str>, Method, u64)>,
     /// Bytes.
     pub chain_bytes: Vec<Sample<Common, u32>>,
     /// Server names that have series of their own.
@@ -54,6 +71,22 @@ impl Aggregator {
     pub fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot {
             server_names: self.server_names(),
+            keys: self
+                .keys
+                .iter()
+                .map(|(service, key, life)| KeySample {
+                    service: Arc::clone(self.services.name(service)),
+                    key,
+                    life,
+                })
+                .collect(),
+            reoffered: self
+                .keys
+                .reoffered()
+                .map(|(service, offered, count)| {
+                    (Arc::clone(self.services.name(service)), offered, count)
+                })
+                .collect(),
             ..Snapshot::default()
         };
         for (name, set) in self.sets() {
@@ -81,6 +114,18 @@ impl Aggregator {
                 &set.alerts,
                 |key| key.common.service,
                 &mut snapshot.alerts,
+            );
+            self.copy(
+                &name,
+                &set.rejections,
+                |key| key.common.service,
+                &mut snapshot.rejections,
+            );
+            self.copy(
+                &name,
+                &set.ticket_ages,
+                |key| key.common.service,
+                &mut snapshot.ticket_ages,
             );
             self.copy(
                 &name,
@@ -119,7 +164,12 @@ impl Snapshot {
         by_labels(&mut self.durations);
         by_labels(&mut self.early_data);
         by_labels(&mut self.alerts);
+        by_labels(&mut self.rejections);
+        by_labels(&mut self.ticket_ages);
         by_labels(&mut self.chain_bytes);
+        self.keys
+            .sort_unstable_by(|a, b| (&a.service, a.key).cmp(&(&b.service, b.key)));
+        self.reoffered.sort_unstable();
     }
 
     /// Quota per server name and role, busiest first.

@@ -373,7 +373,7 @@ fn early_data_alerts_and_chain_reach_their_families() {
 fn bucket_bounds_are_inclusive() {
     let mut histogram = Histogram::default();
     for nanoseconds in [250_000, 250_001, 10_000_000_000, 10_000_000_001] {
-        histogram.observe(nanoseconds);
+        histogram.observe(&DURATION_BOUNDS_NS, nanoseconds);
     }
     assert_eq!(histogram.buckets[..2], [1, 1]);
     assert_eq!(histogram.buckets[14..], [1, 1]);

@@ -11,6 +11,7 @@
 //! } ClientHello;
 //! ```
 
+use std::fmt;
 use std::net::Ipv4Addr;
 
 use super::codes::{TLS13, extension, normal_version};
@@ -21,9 +22,9 @@ use crate::core::record::ServerName;
 /// relatives, nginx, HAProxy).
 pub const KEY_NAME_BYTES: usize = 16;
 
-/// Shortest identity that can be a ticket of that format: key name and IV. Shorter ones are names
-/// of entries in a server's cache.
-const MIN_TICKET_BYTES: usize = 32;
+/// Shortest identity that can be a ticket of that format: key name, IV and a block of state.
+/// Shorter ones are names of entries in a server's cache, in OpenSSL of 32 bytes.
+const MIN_TICKET_BYTES: usize = 48;
 
 /// The facts of a ClientHello that say what it offers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,10 @@ pub struct ClientHello {
     pub ticket: Option<Ticket>,
     /// First identity of pre_shared_key (RFC 8446, 4.2.11).
     pub psk: Option<Ticket>,
+    /// Identities in pre_shared_key.
+    pub psk_identities: usize,
+    /// Where they are to be kept.
+    pub whole: Option<Box<WholeTickets>>,
     pub early_data: bool,
     pub encrypted_client_hello: bool,
     /// An extension broke its own syntax; the server will refuse or ignore it.
@@ -66,6 +71,26 @@ impl SessionId {
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+/// What `ticket` and `psk` describe, to the last byte.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct WholeTickets {
+    pub ticket: Vec<u8>,
+    pub psk: Vec<u8>,
+}
+
+/// Not the bytes: whoever has a ticket and steals its key reads the session.
+impl fmt::Debug for WholeTickets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("WholeTickets")
+            .finish_non_exhaustive()
+    }
 }
 
 /// Length of a ticket, and the name of its key.
@@ -73,15 +98,30 @@ impl SessionId {
 pub struct Ticket {
     pub bytes: u32,
     pub key_name: Option<[u8; KEY_NAME_BYTES]>,
+    /// Its last bytes, which are part of a MAC in every format that has one: no two tickets share
+    /// them. `None` where the end was not read.
+    pub tail: Option<[u8; TAIL_BYTES]>,
 }
+
+/// Bytes of a ticket that tell it from others.
+pub const TAIL_BYTES: usize = 16;
 
 impl Ticket {
     fn new(ticket: &[u8]) -> Self {
         Self {
-            bytes: ticket.len() as u32,
-            key_name: (ticket.len() >= MIN_TICKET_BYTES)
-                .then(|| ticket.first_chunk().copied())
+            tail: ticket.last_chunk().copied(),
+            ..Self::beginning(ticket.len() as u32, ticket)
+        }
+    }
+
+    /// A ticket of `bytes` bytes that begins with `start`.
+    pub(super) fn beginning(bytes: u32, start: &[u8]) -> Self {
+        Self {
+            bytes,
+            key_name: (bytes as usize >= MIN_TICKET_BYTES)
+                .then(|| start.first_chunk().copied())
                 .flatten(),
+            tail: None,
         }
     }
 }
@@ -90,6 +130,11 @@ impl ClientHello {
     /// Reads the body of the message. What precedes the extensions must be sound; an extension
     /// that is not is noted in `damaged`, since servers differ in what they forgive.
     pub fn read(body: &[u8]) -> Result<Self, InvalidMessage> {
+        Self::read_keeping(body, false)
+    }
+
+    /// Like [`Self::read`], with whole tickets where they are to be kept.
+    pub fn read_keeping(body: &[u8], keeps_tickets: bool) -> Result<Self, InvalidMessage> {
         let mut reader = Reader::new(body);
         let legacy_version = reader.u16()?;
         if legacy_version >> 8 != 3 {
@@ -107,6 +152,7 @@ impl ClientHello {
         let mut hello = Self {
             legacy_version,
             session_id,
+            whole: keeps_tickets.then(Box::default),
             ..Self::default()
         };
         // Extensions were added by RFC 3546: an older client ends here.
@@ -149,16 +195,33 @@ impl ClientHello {
                     self.offers_tls13 |= normal_version(list.u16()?) == TLS13;
                 }
             }
-            extension::SESSION_TICKET => self.ticket = Some(Ticket::new(body.rest())),
+            extension::SESSION_TICKET => {
+                let ticket = body.rest();
+                self.ticket = Some(Ticket::new(ticket));
+                if let Some(whole) = &mut self.whole {
+                    whole.ticket = ticket.to_vec();
+                }
+            }
             extension::PRE_SHARED_KEY => {
                 // Its presence is an offer, even where the rest is damaged.
                 self.psk = Some(Ticket {
                     bytes: 0,
                     key_name: None,
+                    tail: None,
                 });
                 let mut identities = body.vector16()?;
                 let identity = identities.vector16()?.rest();
                 self.psk = Some(Ticket::new(identity));
+                if let Some(whole) = &mut self.whole {
+                    whole.psk = identity.to_vec();
+                }
+                self.psk_identities = 1;
+                identities.take(4)?;
+                while !identities.is_empty() {
+                    identities.vector16()?;
+                    identities.take(4)?;
+                    self.psk_identities += 1;
+                }
             }
             extension::EARLY_DATA => self.early_data = true,
             extension::ENCRYPTED_CLIENT_HELLO => self.encrypted_client_hello = true,
@@ -259,8 +322,8 @@ mod tests {
 
     #[test]
     fn short_identities_name_no_key() {
-        assert_eq!(Ticket::new(&[1; 31]).key_name, None);
-        assert_eq!(Ticket::new(&[1; 32]).key_name, Some([1; 16]));
+        assert_eq!(Ticket::new(&[1; 47]).key_name, None);
+        assert_eq!(Ticket::new(&[1; 48]).key_name, Some([1; 16]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! the place of the next header stays known. Nothing here knows which message may follow which.
 
 use super::codes::{content, handshake};
-use super::server_hello::NAMED_CURVE_BYTES;
+use super::server_hello::{NAMED_CURVE_BYTES, NEW_TICKET_BYTES};
 
 /// Largest record body: 2^14 bytes and what protection may add (RFC 5246, 6.2.3).
 const MAX_RECORD: u16 = (1 << 14) + 2048;
@@ -73,6 +73,7 @@ fn wanted(kind: u8, length: u32) -> u32 {
     match kind {
         handshake::CLIENT_HELLO | handshake::SERVER_HELLO => length.min(MAX_HELLO),
         handshake::SERVER_KEY_EXCHANGE => length.min(NAMED_CURVE_BYTES),
+        handshake::NEW_SESSION_TICKET => length.min(NEW_TICKET_BYTES),
         _ => 0,
     }
 }

@@ -1,4 +1,5 @@
-//! ServerHello (RFC 8446, 4.1.3; RFC 5246, 7.4.1.3) and the named curve of a ServerKeyExchange.
+//! ServerHello (RFC 8446, 4.1.3; RFC 5246, 7.4.1.3), the named curve of a ServerKeyExchange, and
+//! the ticket of a NewSessionTicket.
 //!
 //! ```text
 //! struct {
@@ -11,7 +12,7 @@
 //! } ServerHello;
 //! ```
 
-use super::client_hello::SessionId;
+use super::client_hello::{KEY_NAME_BYTES, SessionId, Ticket};
 use super::codes::{extension, normal_version};
 use super::reader::{InvalidMessage, Reader};
 
@@ -34,6 +35,8 @@ pub struct ServerHello {
     pub group: Option<u16>,
     /// pre_shared_key is present: the offered PSK was accepted.
     pub psk_accepted: bool,
+    /// session_ticket is present: a NewSessionTicket follows (RFC 5077, 3.2).
+    pub issues_ticket: bool,
     /// ALPN, which TLS 1.3 sends encrypted instead.
     pub protocol: Option<String>,
 }
@@ -64,6 +67,7 @@ impl ServerHello {
             cipher,
             group: None,
             psk_accepted: false,
+            issues_ticket: false,
             protocol: None,
         };
         if reader.is_empty() {
@@ -78,6 +82,7 @@ impl ServerHello {
                 extension::SUPPORTED_VERSIONS => hello.version = normal_version(body.u16()?),
                 extension::KEY_SHARE => hello.group = Some(body.u16()?),
                 extension::PRE_SHARED_KEY => hello.psk_accepted = true,
+                extension::SESSION_TICKET => hello.issues_ticket = true,
                 extension::ALPN => {
                     let name = body.vector16()?.vector8()?.rest();
                     hello.protocol = std::str::from_utf8(name).ok().map(str::to_owned);
@@ -102,6 +107,28 @@ pub fn named_curve(cipher: u16, start: &[u8]) -> Option<u16> {
     let is_elliptic =
         matches!(cipher >> 8, 0xc0 | 0xcc) && matches!(point, 32 | 56 | 65 | 97 | 133);
     is_elliptic.then(|| u16::from_be_bytes([high, low]))
+}
+
+/// Bytes of a NewSessionTicket that [`new_session_ticket`] needs: lifetime hint, length, key name.
+pub const NEW_TICKET_BYTES: u32 = 4 + 2 + KEY_NAME_BYTES as u32;
+
+/// What a server issues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issued {
+    pub ticket: Ticket,
+    /// Seconds; `None` where the server leaves it to the client (RFC 5077, 3.3).
+    pub lifetime_s: Option<u32>,
+}
+
+/// The ticket in the start of a NewSessionTicket of TLS 1.2 (RFC 5077, 3.3).
+pub fn new_session_ticket(start: &[u8]) -> Result<Issued, InvalidMessage> {
+    let mut reader = Reader::new(start);
+    let hint = u32::from(reader.u16()?) << 16 | u32::from(reader.u16()?);
+    let length = reader.u16()?;
+    Ok(Issued {
+        ticket: Ticket::beginning(length.into(), reader.rest()),
+        lifetime_s: (hint != 0).then_some(hint),
+    })
 }
 
 #[cfg(test)]

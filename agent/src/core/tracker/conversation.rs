@@ -9,14 +9,19 @@
 //! and judged by record sizes (RFC 8446, 5.2): the client's Finished has a known one, and so has
 //! an alert.
 
-use crate::core::record::{Failure, Method, Source};
-use crate::core::tls::client_hello::{ClientHello, Ticket};
+use super::decisions::{self, Decided};
+use crate::core::decode::TicketDecision;
+use crate::core::record::{Failure, Method, RejectReason, Source};
+use crate::core::tls::client_hello::{ClientHello, SessionId, Ticket};
 use crate::core::tls::codes::{
     self, TLS12, TLS13, alert_record_length, content, end_of_early_data_record_length,
     finished_record_length, handshake,
 };
 use crate::core::tls::record::{Item, MAX_HELLO, Next};
-use crate::core::tls::server_hello::{ServerHello, named_curve};
+use crate::core::tls::server_hello::{Issued, ServerHello, named_curve, new_session_ticket};
+
+/// AlertLevel fatal (RFC 8446, 6).
+const FATAL: u8 = 2;
 
 /// An end of the conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,8 @@ pub struct Conversation {
     pub certificate_bytes: Option<u32>,
     saw_status: bool,
     tickets: u32,
+    /// The ticket that the server issued last, in clear text (TLS ≤ 1.2).
+    pub issued: Option<Issued>,
     pub alert: Option<AlertSeen>,
     /// It can only fail now.
     pub failure: Option<Failure>,
@@ -81,6 +88,10 @@ pub struct Conversation {
     /// The server spoke on after the client's flight, so it accepted it.
     is_confirmed: bool,
     library: Option<Moment>,
+    /// What the server's library said of the offered ticket.
+    pub decided: Option<Decided>,
+    /// Whole tickets are to be kept.
+    pub keeps_tickets: bool,
 }
 
 impl Conversation {
@@ -140,7 +151,10 @@ impl Conversation {
             // Certificate, ClientKeyExchange, … of TLS ≤ 1.2.
             return Next::Continue;
         }
-        match (ClientHello::read(body), &mut self.hello) {
+        match (
+            ClientHello::read_keeping(body, self.keeps_tickets),
+            &mut self.hello,
+        ) {
             (Ok(hello), None) => self.hello = Some(hello),
             (Err(_), None) => return self.not_tls(),
             // The second ClientHello after a HelloRetryRequest: it may drop identities that do
@@ -148,6 +162,7 @@ impl Conversation {
             (Ok(second), Some(first)) if self.server.is_none() => {
                 if second.psk.is_some() {
                     first.psk = second.psk;
+                    first.psk_identities = second.psk_identities;
                 }
             }
             (Err(_), Some(_)) => return self.fail(Failure::Malformed),
@@ -177,7 +192,10 @@ impl Conversation {
             handshake::SERVER_HELLO if self.server.is_none() => return self.server_hello(body),
             handshake::HELLO_RETRY_REQUEST_DRAFT => self.hello_retry = true,
             // RFC 5077, 3.3: before the ChangeCipherSpec, in clear text.
-            handshake::NEW_SESSION_TICKET => self.tickets += 1,
+            handshake::NEW_SESSION_TICKET => {
+                self.tickets += 1;
+                self.issued = new_session_ticket(body).ok();
+            }
             handshake::SERVER_KEY_EXCHANGE => {
                 let cipher = self.server.as_ref().map_or(0, |server| server.cipher);
                 self.group = named_curve(cipher, body);
@@ -472,6 +490,82 @@ impl Conversation {
                     && server.session_id == hello.session_id
             }
             _ => false,
+        }
+    }
+
+    /// Tickets and session IDs on offer that a server could try.
+    pub fn sessions_on_offer(&self) -> usize {
+        let hello = match &self.hello {
+            Some(hello) if self.server.is_none() => hello,
+            _ => return 0,
+        };
+        // Of both kinds only one is tried: that of the version that the server selects.
+        hello.psk_identities.max(usize::from(
+            hello.offered_ticket().is_some() || !hello.session_id.is_empty(),
+        ))
+    }
+
+    /// The server gave something to resume by. TLS 1.3 hides that.
+    pub fn offers_resumption(&self) -> bool {
+        match &self.server {
+            Some(server) if self.is_tls12() => {
+                server.issues_ticket || !server.session_id.is_empty()
+            }
+            _ => true,
+        }
+    }
+
+    /// The session ID that the client offered, and the one that the server assigned to a new
+    /// session; TLS ≤ 1.2.
+    pub fn session_ids(&self) -> (Option<SessionId>, Option<SessionId>) {
+        let (Some(hello), Some(server), true) = (&self.hello, &self.server, self.is_tls12()) else {
+            return (None, None);
+        };
+        let kept = |id: &SessionId| (!id.is_empty()).then_some(*id);
+        let assigned = kept(&server.session_id).filter(|_| self.resumed == Some(false));
+        (kept(&hello.session_id), assigned)
+    }
+
+    /// The ticket by which the server resumed, where whole tickets are kept.
+    pub fn accepted_ticket(&self) -> Option<&[u8]> {
+        let whole = self.hello.as_ref()?.whole.as_ref()?;
+        let ticket = match self.method() {
+            Method::Ticket => &whole.ticket,
+            Method::Psk => &whole.psk,
+            Method::SessionId | Method::None => return None,
+        };
+        Some(ticket)
+    }
+
+    /// Why the offer was refused, as the server's library has it; `None` where it did not say, or
+    /// where nothing was refused.
+    pub fn refusal(&self) -> Option<RejectReason> {
+        let decided = self.decided?;
+        let version = self.server.as_ref().map(|server| server.version);
+        let (offered, _) = self.offered();
+        if offered == Method::None {
+            return None;
+        }
+        // Without anything to resume by, a lookup is a formality.
+        if decided.decision == TicketDecision::NotCached && !self.offers_resumption() {
+            return Some(RejectReason::NotSupported);
+        }
+        if self.established().is_some() {
+            return (self.resumed == Some(false))
+                .then(|| decisions::reason(&decided, offered, version));
+        }
+        // The server gave up on the ClientHello. OpenSSL does so when the cipher of a TLS 1.2
+        // session is not on offer; with a PSK it may also be the binder.
+        let gave_up = self.server.is_none()
+            && self
+                .alert
+                .is_some_and(|alert| alert.from == End::Server && alert.level == Some(FATAL));
+        let is_old = self.hello.as_ref().is_some_and(|hello| hello.psk.is_none());
+        match decided.decision {
+            TicketDecision::Session(_) if gave_up && is_old => {
+                Some(decisions::reason(&decided, offered, None))
+            }
+            _ => None,
         }
     }
 

@@ -6,13 +6,16 @@ use agent_common::event::{INGRESS, SEGMENT_FIN, SEGMENT_LAST, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
 use super::conversation::{Conversation, End, Moment};
+use super::decisions::{self, Decisions};
 use super::proxy_protocol::{self, ProxyHeader};
 use crate::core::decode::Segment;
 use crate::core::fingerprint::Fingerprinter;
-use crate::core::record::{Alert, Failure, Handshake, Method, Role, Transport};
+use crate::core::record::{Alert, Failure, Handshake, Method, Role, Source, Transport};
 use crate::core::stream::{Chunk, Stream};
+use crate::core::tls::client_hello::SessionId;
 use crate::core::tls::codes::TLS13;
 use crate::core::tls::record::{Item, RecordError, RecordReader};
+use crate::core::weak_keys::WeakKeys;
 
 /// Why no more of a flow is expected. The later variant says more and replaces the earlier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -103,8 +106,8 @@ impl Flow {
         }
     }
 
-    /// Begins with a `SEGMENT_HELLO`.
-    pub fn open(&mut self, hello: &Segment<'_>, lost_before: u64) {
+    /// Begins with a `SEGMENT_HELLO`. `keeps_tickets`: whole, until its record is made.
+    pub fn open(&mut self, hello: &Segment<'_>, lost_before: u64, keeps_tickets: bool) {
         self.key = hello.key;
         self.role = match hello.direction {
             INGRESS => Role::Server,
@@ -116,6 +119,7 @@ impl Flow {
         self.proxy.restart();
         self.preface = Preface::Unknown;
         self.talk = Conversation::default();
+        self.talk.keeps_tickets = keeps_tickets;
         self.hello_ns = None;
         self.established_ns = hello.established_ns;
         self.srtt_us = 0;
@@ -277,6 +281,21 @@ impl Flow {
         }
     }
 
+    /// The thread sends the server's flight: what it decided since the ClientHello is about this
+    /// flow. With a HelloRetryRequest it decides twice, and the second time counts.
+    pub fn take_decision(&mut self, segment: &Segment<'_>, decisions: &mut Decisions) {
+        let on_offer = self.talk.sessions_on_offer();
+        if self.role != Role::Server || on_offer == 0 {
+            return;
+        }
+        if let Some(hello_ns) = self.hello_ns
+            && let Some(decided) =
+                decisions.take(segment.pid_tgid, hello_ns, segment.time_ns, on_offer)
+        {
+            self.talk.decided = Some(decided);
+        }
+    }
+
     /// The library finished this handshake.
     pub fn library_finished(&mut self, time_ns: u64) -> bool {
         // The library of a client is done before the server is, in TLS 1.3 (RFC 8446, 2).
@@ -341,7 +360,12 @@ impl Flow {
     }
 
     /// The record. Only after [`Self::conclude`] said `Described`, or the conversation is certain.
-    pub fn describe(&mut self, fingerprinter: &Fingerprinter) -> Handshake {
+    /// `weak_keys` tries the key of an accepted ticket.
+    pub fn describe(
+        &mut self,
+        fingerprinter: &Fingerprinter,
+        weak_keys: Option<&mut WeakKeys>,
+    ) -> Handshake {
         let established = self.talk.established();
         let (offered, ticket) = self.talk.offered();
         let end = established.map(|(at, _)| at);
@@ -371,12 +395,38 @@ impl Flow {
         let resumed = established.is_some() && self.talk.resumed == Some(true);
         let group = self.talk.group();
         let tickets_issued = self.talk.tickets_issued();
+        let issued = self.talk.issued;
+        let issued_key = issued
+            .and_then(|issued| issued.ticket.key_name)
+            .map(|name| fingerprinter.ticket_key(&name));
         let ocsp_stapled = established.and_then(|_| self.talk.ocsp_stapled());
         let early_data_accepted = self.talk.early_data_accepted();
         let method = match resumed {
             true => self.talk.method(),
             false => Method::None,
         };
+        // A client does not know why.
+        let refusal = self.talk.refusal().filter(|_| self.role == Role::Server);
+        let offers_resumption = self.talk.offers_resumption();
+        let hash = |id: SessionId| fingerprinter.identity(id.as_bytes());
+        let (offered_id, issued_id) = self.talk.session_ids();
+        let (offered_session_id, issued_session_id) = (offered_id.map(hash), issued_id.map(hash));
+        let (ticket_age_ns, ticket_lifetime_ns) = self
+            .talk
+            .decided
+            .as_ref()
+            .filter(|_| ticket.is_some())
+            .map_or((None, None), decisions::age_and_lifetime);
+        let ticket_key = ticket
+            .and_then(|ticket| ticket.key_name)
+            .map(|name| fingerprinter.ticket_key(&name));
+        let weak_key = match (weak_keys, ticket_key, self.talk.accepted_ticket()) {
+            (Some(weak_keys), Some(key), Some(ticket)) => weak_keys.judge(key, ticket, hello_ns),
+            _ => None,
+        };
+        let offered_ticket = ticket
+            .and_then(|ticket| ticket.tail)
+            .map(|tail| fingerprinter.identity(&tail));
         let hello = self.talk.hello.take().unwrap_or_default();
         let hello_retry = self.talk.hello_retry;
         let (version, cipher, next_protocol) = match self.talk.server.take() {
@@ -409,13 +459,24 @@ impl Flow {
             ocsp_stapled,
             offered,
             method,
-            reject_reason: None,
-            reject_source: None,
-            ticket_key: ticket
-                .and_then(|ticket| ticket.key_name)
-                .map(|name| fingerprinter.ticket_key(&name)),
+            reject_reason: refusal,
+            reject_source: refusal.map(|_| Source::Library),
+            wire_reason: None,
+            ticket_age_ns,
+            ticket_lifetime_ns,
+            ticket_key,
+            weak_key,
             ticket_bytes: ticket.map(|ticket| ticket.bytes),
             tickets_issued,
+            issued_key,
+            issued_lifetime_ns: issued
+                .and_then(|issued| issued.lifetime_s)
+                .map(|seconds| u64::from(seconds) * 1_000_000_000),
+            offers_resumption,
+            offered_session_id,
+            offered_ticket,
+            ticket_reoffered: false,
+            issued_session_id,
             early_data_offered: hello.early_data,
             early_data_accepted,
             established_to_client_hello_ns: match self.established_ns {

@@ -5,6 +5,7 @@
 //! offered"; each flow that is opened ends in exactly one figure of [`TrackerStats`].
 
 mod conversation;
+mod decisions;
 mod early;
 mod flow;
 mod proxy_protocol;
@@ -15,12 +16,14 @@ use std::collections::HashMap;
 use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
+use self::decisions::{Decided, Decisions};
 use self::early::EarlySegments;
 use self::flow::{Ending, Verdict};
 use self::table::{Queue, Slot, Table};
 use super::decode::{Event, Segment};
 use super::fingerprint::Fingerprinter;
 use super::record::Handshake;
+use super::weak_keys::WeakKeys;
 
 /// Bounds on memory and patience.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,10 +89,15 @@ enum Tombstone {
 pub struct Tracker {
     limits: Limits,
     fingerprinter: Fingerprinter,
+    /// Where keys of accepted tickets are to be tried.
+    weak_keys: Option<WeakKeys>,
     table: Table,
     early: EarlySegments,
     /// The latest flow that a thread handshakes on, by process and `SSL*`.
     by_library: HashMap<(u32, u64), Slot, ahash::RandomState>,
+    decisions: Decisions,
+    /// Added to CLOCK_MONOTONIC it gives Unix time, nanoseconds.
+    wall_offset_ns: i128,
     kernel_lost: u64,
     /// The latest time heard of.
     now_ns: u64,
@@ -102,16 +110,30 @@ impl Tracker {
             early: EarlySegments::new(limits.early_flows),
             limits,
             fingerprinter,
+            weak_keys: None,
             table: Table::default(),
             by_library: HashMap::default(),
+            decisions: Decisions::default(),
+            wall_offset_ns: 0,
             kernel_lost: 0,
             now_ns: 0,
             stats: TrackerStats::default(),
         }
     }
 
+    /// Tries from now on whether the keys of accepted tickets can be guessed. Tickets are kept for
+    /// it until their connection's record is made.
+    pub fn check_weak_keys(&mut self) {
+        self.weak_keys = Some(WeakKeys::default());
+    }
+
     pub fn stats(&self) -> TrackerStats {
         self.stats
+    }
+
+    /// Tells what to add to the times of the events that follow to get Unix time, nanoseconds.
+    pub fn set_wall_offset(&mut self, offset_ns: i128) {
+        self.wall_offset_ns = offset_ns;
     }
 
     /// Takes the next event.
@@ -123,6 +145,18 @@ impl Tracker {
                 pid_tgid,
                 ssl,
             } => self.library(*time_ns, process_id(*pid_tgid), *ssl, sink),
+            Event::Ticket {
+                time_ns,
+                pid_tgid,
+                decision,
+            } => self.decisions.note(
+                *pid_tgid,
+                Decided {
+                    time_ns: *time_ns,
+                    unix_ns: i128::from(*time_ns) + self.wall_offset_ns,
+                    decision: *decision,
+                },
+            ),
             Event::Exec { .. } => {}
         }
     }
@@ -211,7 +245,9 @@ impl Tracker {
         let slot = self
             .table
             .insert(segment.key, Queue::Handshaking, deadline_ns);
-        self.table.flow(slot).open(segment, self.kernel_lost);
+        self.table
+            .flow(slot)
+            .open(segment, self.kernel_lost, self.weak_keys.is_some());
         self.stats.hellos += 1;
         self.stats.flows += 1;
         self.advance(slot, segment, sink);
@@ -233,6 +269,9 @@ impl Tracker {
     fn advance(&mut self, slot: Slot, segment: &Segment<'_>, sink: Sink<'_>) {
         if segment.direction == EGRESS && segment.pid_tgid != 0 && segment.payload > 0 {
             self.join(slot, segment);
+            self.table
+                .flow(slot)
+                .take_decision(segment, &mut self.decisions);
         }
         self.now_ns = self.now_ns.max(segment.time_ns);
         let flow = self.table.flow(slot);
@@ -322,7 +361,7 @@ impl Tracker {
         match flow.conclude(kernel_lost) {
             Verdict::Described => {
                 stats.described += 1;
-                sink(flow.describe(&self.fingerprinter));
+                sink(flow.describe(&self.fingerprinter, self.weak_keys.as_mut()));
                 let is_over = matches!(flow.ending, Some(Ending::Closed | Ending::Reset));
                 if tombstone == Tombstone::Keep && !is_over {
                     return self.retire(slot);

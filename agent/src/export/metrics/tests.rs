@@ -98,6 +98,10 @@ fn plain_text_names_counters_with_their_suffix() {
         tls_handshake_duration_seconds_bucket{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full",le="+Inf"} 1
         tls_handshake_duration_seconds_sum{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full"} 0.0015
         tls_handshake_duration_seconds_count{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp",version="1.2",result="full"} 1
+        # HELP tls_resumption_rejections_total Offers to resume that the server refused, by reason.
+        # TYPE tls_resumption_rejections_total counter
+        # HELP tls_ticket_age_seconds Age of the session in an offered ticket that the server could decrypt.
+        # TYPE tls_ticket_age_seconds histogram
         # HELP tls_early_data_total Handshakes with early data (0-RTT) by what became of it.
         # TYPE tls_early_data_total counter
         tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="offered"} 1
@@ -105,6 +109,22 @@ fn plain_text_names_counters_with_their_suffix() {
         # HELP tls_alerts_total Alerts that ended a handshake, by description (IANA) and as seen by the process.
         # TYPE tls_alerts_total counter
         tls_alerts_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",description="handshake_failure",direction="sent"} 1
+        # HELP tls_tickets_total Session tickets by the key that they name, issued (TLS 1.2 only), accepted and refused.
+        # TYPE tls_tickets_total counter
+        tls_tickets_total{pop="fra1",service="nginx",key="_none",event="rejected"} 1
+        # HELP tls_ticket_key_refused_early_total Tickets whose key this service did not hold although it had issued or accepted tickets of the key that were still to be accepted: retired too early.
+        # TYPE tls_ticket_key_refused_early_total counter
+        # HELP tls_ticket_key_weak 1 where the ticket key can be guessed, 0 where it was tried and is none of the known ones (--check-weak-keys).
+        # TYPE tls_ticket_key_weak gauge
+        # HELP tls_ticket_key_first_seen_timestamp_seconds When this service was first seen to issue, accept or refuse a ticket of this key.
+        # TYPE tls_ticket_key_first_seen_timestamp_seconds gauge
+        tls_ticket_key_first_seen_timestamp_seconds{pop="fra1",service="nginx",key="_none"} 0.0
+        # HELP tls_ticket_key_last_accepted_timestamp_seconds When this service last resumed from a ticket of this key.
+        # TYPE tls_ticket_key_last_accepted_timestamp_seconds gauge
+        # HELP tls_ticket_key_last_issued_timestamp_seconds When this service was last seen to issue a ticket of this key (TLS 1.2 only).
+        # TYPE tls_ticket_key_last_issued_timestamp_seconds gauge
+        # HELP tls_tickets_reoffered_total Offered tickets that had been offered before: clients that do not use them once.
+        # TYPE tls_tickets_reoffered_total counter
         # HELP tls_server_certificate_chain_bytes Length of the server's last Certificate message (TLS 1.2 and older).
         # TYPE tls_server_certificate_chain_bytes gauge
         tls_server_certificate_chain_bytes{pop="fra1",role="server",server_name="example.com",service="nginx",transport="tcp"} 2801

@@ -1,8 +1,13 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+use agent_common::site::TicketSite;
 use expect_test::expect;
 
 use super::*;
+use crate::host::openssl::{
+    self, Field, FieldError, InspectError, Layout, ReadError, SessionFields, SslFields,
+    TicketsError, Unit,
+};
 
 const ALL: u64 = (1 << 41) - 1;
 
@@ -27,6 +32,12 @@ fn good() -> Facts {
                 version: Some("OpenSSL 3.0.19".to_owned()),
                 processes: 12,
                 deleted: false,
+                tickets: Tickets {
+                    readable: true,
+                    session_ids: true,
+                    fields: vec!["time", "timeout", "version"],
+                    reasons: Vec::new(),
+                },
             },
             Library {
                 path: "/opt/libssl.so.1.1".to_owned(),
@@ -34,6 +45,9 @@ fn good() -> Facts {
                 version: None,
                 processes: 1,
                 deleted: true,
+                tickets: Tickets::judge(&Err(ReadError::Inspect(InspectError::Architecture(
+                    "aarch64",
+                )))),
             },
         ],
         unreadable_processes: 0,
@@ -76,7 +90,9 @@ fn a_good_host_has_every_tap() {
 
         Libraries
           /usr/lib/x86_64-linux-gnu/libssl.so.3  OpenSSL 3.0.19     inode 5103, 12 processes
+            ticket decisions readable; of the session: time, timeout, version
           /opt/libssl.so.1.1                     version not known  inode 77, 1 process, replaced on disk
+            ticket decisions not readable: it is built for another architecture (aarch64) than x86-64
 
         What will be seen
         ✓ Every TLS handshake over TCP on this host, as server and as client, whatever its TLS library: what was offered, accepted, and how long it took.
@@ -252,7 +268,56 @@ fn json_has_checks_taps_libraries_and_what_is_seen() {
     assert_eq!(value["checks"][0]["id"], "kernel");
     assert_eq!(value["checks"][0]["state"], "ok");
     assert_eq!(value["libraries"][0]["version"], "OpenSSL 3.0.19");
+    assert_eq!(value["libraries"][0]["tickets"]["readable"], true);
     assert_eq!(value["seen"].as_array().unwrap().len(), 3);
+}
+
+#[test]
+fn says_what_a_library_lets_be_read_and_why_not_more() {
+    let plain = Ok(Field {
+        offset: 0,
+        bytes: 8,
+        unit: Unit::AsReturned,
+        tagged: false,
+    });
+    let mut layout = Layout {
+        tickets: Ok(openssl::Tickets {
+            probes: Vec::new(),
+            other_exits: Vec::new(),
+        }),
+        lookup: Ok(openssl::LookupProbe {
+            offset: 0x1000,
+            site: TicketSite::from_cookie(0),
+        }),
+        session: SessionFields {
+            version: plain,
+            time: Err(FieldError::NotPlainLoad("SSL_SESSION_get_time")),
+            timeout: plain,
+        },
+        ssl: SslFields {
+            version: plain,
+            session_reused: plain,
+            session: plain,
+            server: plain,
+        },
+    };
+    let sentence = |layout: &Layout| Tickets::judge(&Ok(layout.clone())).sentence();
+    assert_eq!(
+        sentence(&layout),
+        "ticket decisions readable; of the session: timeout, version \
+         (SSL_SESSION_get_time is not a plain load)"
+    );
+    layout.tickets = Err(TicketsError::NotFound);
+    layout.session.time = plain;
+    assert_eq!(
+        sentence(&layout),
+        "ticket decisions not readable: no function in it both decrypts and parses a session"
+    );
+    let absent = Tickets::of(Path::new("/nonexistent"));
+    assert_eq!(
+        absent.sentence(),
+        "ticket decisions not readable: it cannot be read: No such file or directory (os error 2)"
+    );
 }
 
 #[test]

@@ -58,6 +58,7 @@ pub fn render(report: &Report, color: bool) -> String {
                     processes_of(library.processes)
                 ),
             );
+            line(&mut out, &format!("    {}", library.tickets.sentence()));
         }
     }
 

@@ -79,10 +79,14 @@ fn writes_every_field_of_a_resumed_handshake() {
                 "reject_reason": null,
                 "reject_source": null,
                 "ticket": {
+                  "age_seconds": 61.0,
                   "bytes": 192,
-                  "key": "00abcdef"
+                  "key": "00abcdef",
+                  "lifetime_seconds": 300.0,
+                  "weak_key": null
                 },
-                "tickets_issued": 1
+                "tickets_issued": 1,
+                "wire_reject_reason": null
               },
               "role": "server",
               "server": {
@@ -149,86 +153,90 @@ fn writes_null_for_all_that_a_failed_handshake_does_not_tell() {
         None,
         CONTEXT,
         expect![[r#"
-        {
-          "bytes": {
-            "client": 777,
-            "server": 1234
-          },
-          "client": {
-            "address": "203.0.113.77",
-            "port": 51234
-          },
-          "container": {
-            "id": null
-          },
-          "early_data": {
-            "accepted": null,
-            "offered": false
-          },
-          "network": {
-            "transport": "tcp"
-          },
-          "process": {
-            "executable": {
-              "name": null
-            },
-            "pid": null
-          },
-          "resumption": {
-            "method": "none",
-            "offered": "none",
-            "reject_reason": null,
-            "reject_source": null,
-            "ticket": {
-              "bytes": null,
-              "key": null
-            },
-            "tickets_issued": null
-          },
-          "role": "client",
-          "server": {
-            "address": "192.0.2.1",
-            "port": 443
-          },
-          "service": {
-            "name": null
-          },
-          "timestamp": "2026-11-25T03:16:21.123456789Z",
-          "timing": {
-            "established_to_client_hello_seconds": null,
-            "handshake_seconds": null,
-            "rtt_seconds": null,
-            "sources": {
-              "handshake": null
-            }
-          },
-          "tls": {
-            "alert": {
-              "description": "unknown_ca",
-              "direction": "received",
-              "level": "fatal"
-            },
-            "cipher": null,
-            "client": {
-              "ech_offered": false,
-              "server_name": null,
-              "supported_protocols": []
-            },
-            "curve": null,
-            "established": false,
-            "failure": "alert",
-            "hello_retry": false,
-            "next_protocol": null,
-            "protocol": {
-              "version": null
-            },
-            "resumed": false,
-            "server": {
-              "certificate_chain_bytes": null,
-              "ocsp_stapled": null
-            }
-          }
-        }"#]],
+            {
+              "bytes": {
+                "client": 777,
+                "server": 1234
+              },
+              "client": {
+                "address": "203.0.113.77",
+                "port": 51234
+              },
+              "container": {
+                "id": null
+              },
+              "early_data": {
+                "accepted": null,
+                "offered": false
+              },
+              "network": {
+                "transport": "tcp"
+              },
+              "process": {
+                "executable": {
+                  "name": null
+                },
+                "pid": null
+              },
+              "resumption": {
+                "method": "none",
+                "offered": "none",
+                "reject_reason": null,
+                "reject_source": null,
+                "ticket": {
+                  "age_seconds": null,
+                  "bytes": null,
+                  "key": null,
+                  "lifetime_seconds": null,
+                  "weak_key": null
+                },
+                "tickets_issued": null,
+                "wire_reject_reason": null
+              },
+              "role": "client",
+              "server": {
+                "address": "192.0.2.1",
+                "port": 443
+              },
+              "service": {
+                "name": null
+              },
+              "timestamp": "2026-11-25T03:16:21.123456789Z",
+              "timing": {
+                "established_to_client_hello_seconds": null,
+                "handshake_seconds": null,
+                "rtt_seconds": null,
+                "sources": {
+                  "handshake": null
+                }
+              },
+              "tls": {
+                "alert": {
+                  "description": "unknown_ca",
+                  "direction": "received",
+                  "level": "fatal"
+                },
+                "cipher": null,
+                "client": {
+                  "ech_offered": false,
+                  "server_name": null,
+                  "supported_protocols": []
+                },
+                "curve": null,
+                "established": false,
+                "failure": "alert",
+                "hello_retry": false,
+                "next_protocol": null,
+                "protocol": {
+                  "version": null
+                },
+                "resumed": false,
+                "server": {
+                  "certificate_chain_bytes": null,
+                  "ocsp_stapled": null
+                }
+              }
+            }"#]],
     );
 }
 
