@@ -72,6 +72,18 @@ pub struct TlsClient {
 pub struct Resumption {
     pub offered: String,
     pub method: String,
+    pub reject_reason: Option<String>,
+    pub reject_source: Option<String>,
+    pub wire_reject_reason: Option<String>,
+    pub ticket: Ticket,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct Ticket {
+    pub key: Option<String>,
+    pub weak_key: Option<bool>,
+    pub age_seconds: Option<f64>,
+    pub lifetime_seconds: Option<f64>,
 }
 
 impl Record {

@@ -32,9 +32,14 @@ pub struct Haproxy {
 impl Haproxy {
     /// `certificates` is a directory of PEM files, chosen by SNI.
     pub fn start(certificates: &Path, binds: &[Bind]) -> Result<Self> {
+        Self::start_with(certificates, "", binds)
+    }
+
+    /// The same, with a line more in the `global` section.
+    pub fn start_with(certificates: &Path, global: &str, binds: &[Bind]) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("haproxy.cfg");
-        fs::write(&config, render(certificates, binds)?)?;
+        fs::write(&config, render(certificates, global, binds)?)?;
         // No log line may be dropped: a file as standard output never blocks, and one thread (see
         // `render`) never finds the descriptor locked by another, which makes HAProxy give up.
         let child = Command::new("haproxy")
@@ -68,10 +73,10 @@ impl Haproxy {
     }
 }
 
-fn render(certificates: &Path, binds: &[Bind]) -> Result<String> {
-    let mut out = String::from(
-        r#"global
- log stdout format raw daemon
+fn render(certificates: &Path, global: &str, binds: &[Bind]) -> Result<String> {
+    let mut out = format!("global\n {global}\n");
+    out.push_str(
+        r#" log stdout format raw daemon
  maxconn 4096
  nbthread 1
 defaults

@@ -104,10 +104,24 @@ pub struct Nginx {
 impl Nginx {
     /// Starts nginx and waits until every port answers. `http` holds directives of the `http` block.
     pub fn start(workers: u32, http: &str, servers: &[Server]) -> Result<Self> {
+        Self::start_linked(workers, http, servers, None)
+    }
+
+    /// The same, with its shared libraries taken from a directory where that has them.
+    pub fn start_linked(
+        workers: u32,
+        http: &str,
+        servers: &[Server],
+        libraries: Option<&Path>,
+    ) -> Result<Self> {
         let directory = tempfile::tempdir()?;
         let config = directory.path().join("nginx.conf");
         fs::write(&config, render(directory.path(), workers, http, servers)?)?;
-        let child = Command::new("nginx")
+        let mut command = Command::new("nginx");
+        if let Some(libraries) = libraries {
+            command.env("LD_LIBRARY_PATH", libraries);
+        }
+        let child = command
             .arg("-c")
             .arg(&config)
             .args(["-e", "error.log", "-g", "daemon off;", "-p"])

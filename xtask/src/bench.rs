@@ -51,6 +51,8 @@ pub fn command(arguments: &Arguments) -> Result<()> {
             }
             setup::for_tests()?;
             build::release()?;
+            let mut example = shell::cargo(&["build", "--release", "--package", "resumetry"]);
+            shell::run(example.args(["--example", "empty_pair"]))?;
             let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
             cargo.args(["--bin", "bench-overhead"]);
             cargo

@@ -4,6 +4,7 @@
 //! not by package, and the check takes a fraction of a second.
 
 mod apt;
+mod foreign;
 mod needs;
 
 use anyhow::{Context, Result, bail};
@@ -48,6 +49,7 @@ pub fn for_build() -> Result<()> {
 /// Makes the build and every test possible.
 pub fn for_tests() -> Result<()> {
     install(needs::for_tests())?;
+    foreign::fetch()?;
     install_linker()?;
     install_cargo_deny()?;
     install_components()

@@ -24,13 +24,17 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
-/// A program that `cargo build --release` made.
-pub fn release_binary(name: &str) -> PathBuf {
-    let target = match env::var_os("CARGO_TARGET_DIR") {
+/// Cargo's directory of what was built.
+pub fn target() -> PathBuf {
+    match env::var_os("CARGO_TARGET_DIR") {
         Some(path) => root().join(path),
         None => root().join("target"),
-    };
-    target.join("release").join(name)
+    }
+}
+
+/// A program that `cargo build --release` made.
+pub fn release_binary(name: &str) -> PathBuf {
+    target().join("release").join(name)
 }
 
 /// Shows the command, runs it to its end and fails when it does.

@@ -83,9 +83,12 @@ const LINKER: [Need; 3] = [
     program("c++", "g++", "links bpf-linker with LLVM"),
 ];
 
-const TESTS: [Need; 13] = [
+const TESTS: [Need; 15] = [
     program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
+    // Not `apache2`, which would start a server of its own.
+    program("apache2", "apache2-bin", "the third server under test"),
+    program("gnutls-serv", "gnutls-bin", "a server of another library"),
     program("openssl", "openssl", "certificates, s_client and s_time"),
     file(
         "/usr/include/openssl/ssl.h",

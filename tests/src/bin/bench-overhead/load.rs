@@ -1,14 +1,16 @@
-//! The server under test and the five kinds of load on it.
+//! Two servers that differ in nothing but what watches them, and the kinds of load on them.
 
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use resumetry_tests::certs::{Identity, Key};
+use resumetry_tests::cgroup::Cgroup;
 use resumetry_tests::client::{Client, Profile, open};
 use resumetry_tests::nginx::{Nginx, Server};
 use resumetry_tests::ports;
@@ -21,6 +23,8 @@ use crate::cpu;
 pub enum Scenario {
     /// TLS 1.3 resumed, ECDSA certificate
     Resumed,
+    /// The same, while calls of the handshake function are watched
+    ResumedCalls,
     /// TLS 1.3 full, ECDSA P-256
     FullEcdsa,
     /// TLS 1.3 full, RSA-2048
@@ -31,9 +35,32 @@ pub enum Scenario {
     PlainHttp,
 }
 
+/// What one worker did in a while.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Slice {
+    /// CPU time.
+    pub spent: Duration,
+    pub units: u64,
+}
+
+impl Slice {
+    /// CPU time for one unit, seconds.
+    pub fn each(self) -> f64 {
+        self.spent.as_secs_f64() / self.units as f64
+    }
+}
+
+impl std::ops::AddAssign for Slice {
+    fn add_assign(&mut self, other: Self) {
+        self.spent += other.spent;
+        self.units += other.units;
+    }
+}
+
 impl Scenario {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Resumed,
+        Self::ResumedCalls,
         Self::FullEcdsa,
         Self::FullRsa,
         Self::Bulk,
@@ -43,6 +70,7 @@ impl Scenario {
     pub fn name(self) -> &'static str {
         match self {
             Self::Resumed => "resumed TLS 1.3",
+            Self::ResumedCalls => "resumed, handshake calls watched",
             Self::FullEcdsa => "full TLS 1.3, ECDSA P-256",
             Self::FullRsa => "full TLS 1.3, RSA-2048",
             Self::Bulk => "bulk download over TLS",
@@ -58,25 +86,42 @@ impl Scenario {
     /// What CPU time is divided by.
     pub fn unit(self) -> &'static str {
         match self {
-            Self::Resumed | Self::FullEcdsa | Self::FullRsa => "connection",
             Self::Bulk => "MiB",
             Self::PlainHttp => "request",
+            _ => "connection",
         }
     }
 
-    /// Most that the agent may add, percent.
-    pub fn limit(self) -> f64 {
+    /// True where the limit is for what the agent adds above programs that do nothing: the load is
+    /// so light on the server that the kernel's call of a program is all that can be seen.
+    pub fn is_above_hook(self) -> bool {
+        self == Self::PlainHttp
+    }
+
+    /// Most that the agent may add, percent; `None` where the figure is only reported.
+    pub fn limit(self) -> Option<f64> {
         match self {
-            Self::Resumed => 3.0,
-            Self::FullEcdsa | Self::FullRsa => 2.0,
-            Self::Bulk | Self::PlainHttp => 1.0,
+            Self::Resumed => Some(3.0),
+            Self::ResumedCalls => None,
+            Self::FullEcdsa | Self::FullRsa => Some(2.0),
+            Self::Bulk | Self::PlainHttp => Some(1.0),
         }
+    }
+
+    /// True where the agent watches calls of the handshake function, as `run` does for a twentieth
+    /// of the time: a slice is too short to hold a fair share of that.
+    pub fn watches_calls(self) -> bool {
+        self == Self::ResumedCalls
     }
 }
 
 /// nginx with one worker on [`SERVER_CPU`].
-pub struct Bench {
+pub struct Site {
     nginx: Nginx,
+    /// nginx' own; dropped after it.
+    cgroup: Cgroup,
+    /// nginx' own copy of libssl, so that a probe in it is met by nobody else.
+    library: PathBuf,
     worker: u32,
     ecdsa: u16,
     rsa: u16,
@@ -97,8 +142,9 @@ const CLIENTS: usize = 4;
 
 const BULK_BYTES: u64 = 100 << 20;
 
-impl Bench {
-    pub fn start() -> Result<Self> {
+impl Site {
+    /// `index` tells it from others of this run.
+    pub fn start(index: usize) -> Result<Self> {
         let certificates = tempfile::tempdir()?;
         let authority = Identity::authority("Bench Authority")?;
         let names = |name: &str, key| -> Result<_> {
@@ -117,15 +163,19 @@ impl Bench {
         File::create(certificates.path().join("bulk"))?.set_len(BULK_BYTES)?;
         let [ecdsa, rsa, plain] = [ports::free()?, ports::free()?, ports::free()?];
         let ecdsa_names = names("ecdsa.example", Key::Ecdsa)?;
-        let nginx = Nginx::start(
-            1,
-            "",
-            &[
-                Server::new(ecdsa, "ssl", &ecdsa_names).with(files),
-                Server::new(rsa, "ssl", &names("rsa.example", Key::Rsa2048)?).with(quiet),
-                Server::new(plain, "", &ecdsa_names).with(quiet),
-            ],
-        )?;
+        let cgroup = Cgroup::create(&format!("bench{index}"))?;
+        let libraries = certificates.path().join("lib");
+        std::fs::create_dir(&libraries)?;
+        let library = system_library()?;
+        let name = library.file_name().context("libssl has no name")?;
+        let copy = libraries.join(name);
+        std::fs::copy(&library, &copy)?;
+        let servers = [
+            Server::new(ecdsa, "ssl", &ecdsa_names).with(files),
+            Server::new(rsa, "ssl", &names("rsa.example", Key::Rsa2048)?).with(quiet),
+            Server::new(plain, "", &ecdsa_names).with(quiet),
+        ];
+        let nginx = cgroup.inside(|| Nginx::start_linked(1, "", &servers, Some(&libraries)))?;
         let worker = *nginx.workers()?.first().context("nginx has no worker")?;
         cpu::pin(worker, SERVER_CPU)?;
         let clients = |name: &str| -> Result<Vec<_>> {
@@ -135,8 +185,10 @@ impl Bench {
             };
             (0..CLIENTS).map(|_| Client::new(profile.clone())).collect()
         };
-        let bench = Self {
+        let site = Self {
             nginx,
+            cgroup,
+            library: copy,
             worker,
             ecdsa,
             rsa,
@@ -146,10 +198,16 @@ impl Bench {
             _certificates: certificates,
         };
         // The first connection brings the session that the others resume.
-        for client in &bench.ecdsa_clients {
+        for client in &site.ecdsa_clients {
             client.request(dial(ecdsa)?, false, 1)?;
         }
-        Ok(bench)
+        Ok(site)
+    }
+
+    /// The cgroup in which nginx is, and its clients are not: on a real server they are on other
+    /// machines, and their end of each connection costs it nothing.
+    pub fn cgroup(&self) -> &Path {
+        self.cgroup.path()
     }
 
     /// The worker's process id.
@@ -158,27 +216,24 @@ impl Bench {
     }
 
     /// The library that the worker runs TLS on.
-    pub fn library(&self) -> Result<String> {
-        let maps = std::fs::read_to_string(format!("/proc/{}/maps", self.worker))?;
-        let path = maps
-            .lines()
-            .filter_map(|line| line.split_whitespace().nth(5))
-            .find(|path| path.contains("libssl"));
-        Ok(path.context("nginx does not load libssl")?.to_owned())
+    pub fn library(&self) -> &Path {
+        &self.library
     }
 
-    /// Puts the load on nginx for about `length`; the worker's CPU time for one unit.
-    pub fn slice(&self, scenario: Scenario, length: Duration) -> Result<Duration> {
+    /// Puts the load on nginx for about `length`.
+    pub fn slice(&self, scenario: Scenario, length: Duration) -> Result<Slice> {
         let before = cpu::time(self.worker)?;
         let units = match scenario {
-            Scenario::Resumed => connections(&self.ecdsa_clients, self.ecdsa, true, length)?,
+            Scenario::Resumed | Scenario::ResumedCalls => {
+                connections(&self.ecdsa_clients, self.ecdsa, true, length)?
+            }
             Scenario::FullEcdsa => connections(&self.ecdsa_clients, self.ecdsa, false, length)?,
             Scenario::FullRsa => connections(&self.rsa_clients, self.rsa, false, length)?,
             Scenario::Bulk => self.bulk(length)?,
             Scenario::PlainHttp => self.wrk(length)?,
         };
         // The worker still closes the last connections.
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(20));
         let spent = cpu::time(self.worker)? - before;
         if units == 0 {
             bail!(
@@ -187,7 +242,7 @@ impl Bench {
                 self.nginx.errors()
             );
         }
-        Ok(Duration::from_secs_f64(spent.as_secs_f64() / units as f64))
+        Ok(Slice { spent, units })
     }
 
     /// MiB received.
@@ -211,6 +266,7 @@ impl Bench {
     fn wrk(&self, length: Duration) -> Result<u64> {
         let output = Command::new("taskset")
             .args(["-c", &CLIENT_CPU.to_string(), "wrk", "-t1", "-c16"])
+            // It takes whole seconds.
             .arg(format!("-d{}s", length.as_secs().max(1)))
             .arg(format!("http://127.0.0.1:{}/", self.plain))
             .output()
@@ -248,6 +304,16 @@ fn connections(clients: &[Client], port: u16, resume: bool, length: Duration) ->
             .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
     })?;
     Ok(count.into_inner())
+}
+
+/// The libssl that programs of this system load.
+fn system_library() -> Result<PathBuf> {
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    maps.lines()
+        .filter_map(|line| line.split_whitespace().nth(5))
+        .find(|path| path.contains("/libssl.so"))
+        .map(PathBuf::from)
+        .context("this program is not linked with libssl")
 }
 
 fn dial(port: u16) -> Result<TcpStream> {

@@ -1,37 +1,48 @@
-//! What the agent costs nginx: CPU time of the worker per connection, without and with it, in turns
-//! within one run; and what a bpftrace script on `SSL_do_handshake` costs in its place.
+//! What the agent costs nginx: CPU time of the worker per connection, without and with it; and what
+//! a bpftrace script on `SSL_do_handshake`, or a pair of programs that do nothing at the hook of the
+//! wire tap, costs in its place.
+//!
+//! Two servers run on one CPU, alike to the copy of libssl that each has for itself. One of them is
+//! watched, and the load goes to them in turns, a second each: what disturbs the
+//! machine for longer disturbs both. Which one is watched changes from round to round, and a figure
+//! is the geometric mean of two rounds, so that what sets the servers apart cancels out. One column
+//! compares them while nothing watches either: what it is away from zero is noise.
 //!
 //! Time in softirq is charged to whoever runs at the moment, so the worker's time holds part of the
-//! clients' receive path: the same in every variant, plus what the agent's programs add to it.
+//! clients' receive path: the same in every variant. The agent watches nginx' cgroup and leaves the
+//! clients alone, as on a server whose clients are on other machines.
 
 mod cpu;
 mod load;
+mod variants;
 
-use std::fs::{self, File};
 use std::io::{IsTerminal as _, Write as _};
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Parser;
 use resumetry_tests::agent::Agent;
-use resumetry_tests::process::Owned;
-use resumetry_tests::{ports, wait};
+use resumetry_tests::ports;
 use rustix::process::Signal;
 
-use load::{Bench, Scenario};
+use load::{Scenario, Site, Slice};
+use variants::{Bpftrace, EmptyPair};
 
 /// Compares the CPU time of an nginx worker without and with the agent.
 #[derive(Debug, Parser)]
 #[command(after_help = "Example:\n  bench-overhead --rounds 12 --only resumed")]
 struct Arguments {
-    /// Rounds; each holds every variant of every scenario.
-    #[arg(long, default_value_t = 8)]
+    /// Pairs of rounds; each round holds every variant of every scenario.
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
-    /// Length of a slice, seconds.
-    #[arg(long, default_value_t = 3)]
+    /// Slices of each of the two servers in a variant; an even number, so that each is first as
+    /// often.
+    #[arg(long, default_value_t = 4)]
+    slices: usize,
+    /// Length of a slice, milliseconds.
+    #[arg(long, default_value_t = 1_000)]
     slice: u64,
-    /// Two rounds of one-second slices: shows that it runs, measures little.
+    /// One pair of rounds of two slices: shows that it runs, measures little.
     #[arg(long)]
     short: bool,
     /// Only this scenario (repeatable).
@@ -54,12 +65,12 @@ const SETTLE: Duration = Duration::from_millis(300);
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.short {
-        (arguments.rounds, arguments.slice) = (2, 1);
+        (arguments.rounds, arguments.slices) = (1, 2);
     }
     if std::thread::available_parallelism()?.get() <= load::CLIENT_CPU {
         bail!("the server and its clients need a CPU each: this machine has one");
     }
-    let bench = Bench::start()?;
+    let sites = [Site::start(0)?, Site::start(1)?];
     let scenarios = if arguments.only.is_empty() {
         Scenario::ALL.to_vec()
     } else {
@@ -78,7 +89,7 @@ fn main() -> Result<()> {
                 );
                 std::io::stderr().flush()?;
             }
-            samples.add(measure(&bench, samples.scenario, &arguments)?);
+            samples.add(measure_twice(&sites, samples.scenario, &arguments)?);
         }
     }
     if terminal {
@@ -99,104 +110,127 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// One round of one scenario: worker CPU time for a unit.
+/// One round of one scenario.
 #[derive(Clone, Copy, Debug)]
 struct Round {
-    /// Mean of the slices before and after the agent's.
-    without: Duration,
-    agent: Duration,
-    /// The agent's own CPU time in its slice over its length.
+    /// CPU time of the unwatched server for a unit, beside the agent, and of the watched one;
+    /// seconds.
+    without: f64,
+    agent: f64,
+    /// Watched over unwatched, by variant; 1 is no difference.
+    agent_ratio: f64,
+    nothing_ratio: f64,
+    bpftrace_ratio: Option<f64>,
+    /// Where the limit is counted from what the hook itself costs.
+    pair_ratio: Option<f64>,
+    /// The agent's own CPU time over the time that it was measured.
     agent_share: f64,
-    bpftrace: Option<Duration>,
 }
 
-fn measure(bench: &Bench, scenario: Scenario, arguments: &Arguments) -> Result<Round> {
-    let length = Duration::from_secs(arguments.slice);
-    let slice = || -> Result<Duration> {
-        std::thread::sleep(SETTLE);
-        bench.slice(scenario, length)
-    };
-    let before = slice()?;
+impl Round {
+    /// Of two rounds in which the servers changed places.
+    fn mean(one: &Self, other: &Self) -> Self {
+        let mean = |a: f64, b: f64| (a * b).sqrt();
+        let both = |a: Option<f64>, b: Option<f64>| Some(mean(a?, b?));
+        Self {
+            without: mean(one.without, other.without),
+            agent: mean(one.agent, other.agent),
+            agent_ratio: mean(one.agent_ratio, other.agent_ratio),
+            nothing_ratio: mean(one.nothing_ratio, other.nothing_ratio),
+            bpftrace_ratio: both(one.bpftrace_ratio, other.bpftrace_ratio),
+            pair_ratio: both(one.pair_ratio, other.pair_ratio),
+            agent_share: mean(one.agent_share, other.agent_share),
+        }
+    }
+}
+
+fn measure_twice(sites: &[Site; 2], scenario: Scenario, arguments: &Arguments) -> Result<Round> {
+    let [a, b] = sites;
+    Ok(Round::mean(
+        &measure(a, b, scenario, arguments)?,
+        &measure(b, a, scenario, arguments)?,
+    ))
+}
+
+/// The load on both servers in turns: what each of them did.
+fn in_turns(
+    watched: &Site,
+    other: &Site,
+    scenario: Scenario,
+    arguments: &Arguments,
+) -> Result<(Slice, Slice)> {
+    std::thread::sleep(SETTLE);
+    let length = Duration::from_millis(arguments.slice);
+    // Whoever goes first after a pause pays for cold caches.
+    for site in [other, watched] {
+        site.slice(scenario, length / 4)?;
+    }
+    let (mut with, mut without) = (Slice::default(), Slice::default());
+    for index in 0..arguments.slices {
+        // ABBA: what drifts steadily cancels out.
+        if index % 2 == 0 {
+            with += watched.slice(scenario, length)?;
+            without += other.slice(scenario, length)?;
+        } else {
+            without += other.slice(scenario, length)?;
+            with += watched.slice(scenario, length)?;
+        }
+    }
+    Ok((with, without))
+}
+
+fn measure(
+    watched: &Site,
+    other: &Site,
+    scenario: Scenario,
+    arguments: &Arguments,
+) -> Result<Round> {
+    let turns = || in_turns(watched, other, scenario, arguments);
+    let ratio = |(with, without): (Slice, Slice)| with.each() / without.each();
+    let nothing_ratio = ratio(turns()?);
 
     let listen = format!("127.0.0.1:{}", ports::free()?);
+    let cgroup = watched.cgroup().to_string_lossy();
+    let library = watched.library().to_string_lossy();
     let mut parameters = vec!["run", "--listen", &listen];
+    parameters.extend(["--cgroup", &cgroup, "--library", &library]);
+    if scenario.watches_calls() {
+        parameters.extend(["--handshake-calls", "100"]);
+    }
     parameters.extend(arguments.agent_arguments.iter().map(String::as_str));
     let mut agent = Agent::start(parameters)?;
-    std::thread::sleep(SETTLE);
     let own = cpu::time(agent.pid())?;
     let begin = std::time::Instant::now();
-    let with_agent = bench.slice(scenario, length)?;
+    let (with, without) = turns()?;
     let agent_share = (cpu::time(agent.pid())? - own).as_secs_f64() / begin.elapsed().as_secs_f64();
     agent.finish(Signal::TERM)?;
 
-    let after = slice()?;
-    let bpftrace = if arguments.no_bpftrace {
+    let pair_ratio = if scenario.is_above_hook() {
+        let _pair = EmptyPair::start(watched.cgroup())?;
+        Some(ratio(turns()?))
+    } else {
+        None
+    };
+    let bpftrace_ratio = if arguments.no_bpftrace {
         None
     } else {
-        let script = Bpftrace::start(&bench.library()?)?;
-        let with_script = slice()?;
-        let counted = script.finish(bench.worker())?;
+        let script = Bpftrace::start(&watched.library().to_string_lossy())?;
+        let with_script = turns()?;
+        let counted = script.finish(watched.worker())?;
         if scenario.has_handshakes() && !counted {
             bail!("bpftrace counted no handshake of nginx: its figure means nothing");
         }
-        Some(with_script)
+        Some(ratio(with_script))
     };
     Ok(Round {
-        without: (before + after) / 2,
-        agent: with_agent,
+        without: without.each(),
+        agent: with.each(),
+        agent_ratio: ratio((with, without)),
+        nothing_ratio,
+        bpftrace_ratio,
+        pair_ratio,
         agent_share,
-        bpftrace,
     })
-}
-
-/// The tool that people reach for: counts entries and returns of `SSL_do_handshake` by process.
-struct Bpftrace {
-    process: Owned,
-    output: tempfile::NamedTempFile,
-}
-
-impl Bpftrace {
-    fn start(library: &str) -> Result<Self> {
-        let script = format!(
-            "BEGIN {{ printf(\"attached\\n\"); }} \
-             uprobe:{library}:SSL_do_handshake {{ @entries[pid] = count(); }} \
-             uretprobe:{library}:SSL_do_handshake {{ @returns[pid] = count(); }}"
-        );
-        let output = tempfile::NamedTempFile::new()?;
-        let child = Command::new("bpftrace")
-            .args(["-e", &script])
-            .stdin(Stdio::null())
-            .stdout(File::create(output.path())?)
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot run bpftrace; is it installed? (--no-bpftrace leaves it out)")?;
-        let mut process = Owned::new(child);
-        let path = output.path().to_owned();
-        let mut text = String::new();
-        let attached = wait::until(Duration::from_secs(30), || {
-            text = fs::read_to_string(&path).unwrap_or_default();
-            text.contains("Attaching") || !process.is_running()
-        });
-        if !attached || !process.is_running() {
-            bail!("bpftrace did not attach: {text}");
-        }
-        // It says so before it does so; and its own line comes late when it is buffered.
-        std::thread::sleep(Duration::from_secs(1));
-        Ok(Self { process, output })
-    }
-
-    /// Ends the script; true when it saw `pid`.
-    fn finish(mut self, pid: u32) -> Result<bool> {
-        // On SIGINT it prints its maps.
-        self.process.signal(Signal::INT)?;
-        self.process
-            .wait(Duration::from_secs(20))
-            .context("bpftrace did not end")?;
-        let text = fs::read_to_string(self.output.path())?;
-        Ok([format!("@entries[{pid}]"), format!("@returns[{pid}]")]
-            .iter()
-            .all(|entry| text.contains(entry)))
-    }
 }
 
 /// All rounds of one scenario.
@@ -217,19 +251,22 @@ impl Samples {
         self.rounds.push(round);
     }
 
-    /// Added CPU time by round, percent of the same round without.
-    fn added(&self, variant: impl Fn(&Round) -> Option<Duration>) -> Vec<f64> {
-        let ratio =
-            |round: &Round| Some(variant(round)?.as_secs_f64() / round.without.as_secs_f64());
-        self.rounds
-            .iter()
-            .filter_map(ratio)
-            .map(|ratio| (ratio - 1.0) * 100.0)
-            .collect()
+    /// Added CPU time by round, percent.
+    fn added(&self, ratio: impl Fn(&Round) -> Option<f64>) -> Vec<f64> {
+        let percent = |ratio: f64| (ratio - 1.0) * 100.0;
+        self.rounds.iter().filter_map(ratio).map(percent).collect()
+    }
+
+    /// What the limit is about, percent by round: what the agent adds, or where the hook itself is
+    /// not ours to avoid, what it adds above programs that do nothing.
+    fn judged(&self) -> Vec<f64> {
+        self.added(|round| Some(round.agent_ratio / round.pair_ratio.unwrap_or(1.0)))
     }
 
     fn is_above_limit(&self) -> bool {
-        quantile(&self.added(|round| Some(round.agent)), 0.5) > self.scenario.limit()
+        self.scenario
+            .limit()
+            .is_some_and(|limit| quantile(&self.judged(), 0.5) > limit)
     }
 }
 
@@ -237,44 +274,43 @@ fn report(arguments: &Arguments, results: &[Samples]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "CPU time of one nginx worker, {} rounds of {} s slices",
-        arguments.rounds, arguments.slice
+        "CPU time of an nginx worker beside an unwatched one like it, {} pairs of rounds of {} slices \
+         of {} ms each",
+        arguments.rounds, arguments.slices, arguments.slice
     )?;
     writeln!(
         out,
-        "(added: median of per-round ratios, in brackets the middle half of them)\n"
+        "(added: median over the pairs of rounds, in brackets the middle half of them; the limit of \
+         plain HTTP is for what is added above a pair of programs that do nothing)\n"
     )?;
     writeln!(
         out,
-        "| load | unit | without | with agent | agent adds | limit | agent's own CPU | bpftrace adds |"
+        "| load | unit | without | with agent | agent adds | above an empty pair | limit | nothing adds | agent's own CPU | bpftrace adds |"
     )?;
-    writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|")?;
+    writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
     for samples in results {
         let Samples { scenario, rounds } = samples;
-        let microseconds = |each: fn(&Round) -> Duration| {
-            quantile(
-                &rounds
-                    .iter()
-                    .map(|round| each(round).as_secs_f64() * 1e6)
-                    .collect::<Vec<_>>(),
-                0.5,
-            )
-        };
-        let own: Vec<_> = rounds
-            .iter()
-            .map(|round| round.agent_share * 100.0)
-            .collect();
+        let median =
+            |each: fn(&Round) -> f64| quantile(&rounds.iter().map(each).collect::<Vec<_>>(), 0.5);
         writeln!(
             out,
-            "| {} | {} | {:.2} µs | {:.2} µs | {} | {:.0} % | {:.1} % of a core | {} |",
+            "| {} | {} | {:.2} µs | {:.2} µs | {} | {} | {} | {} | {:.1} % of a core | {} |",
             scenario.name(),
             scenario.unit(),
-            microseconds(|round| round.without),
-            microseconds(|round| round.agent),
-            spread(&samples.added(|round| Some(round.agent))),
-            scenario.limit(),
-            quantile(&own, 0.5),
-            spread(&samples.added(|round| round.bpftrace)),
+            median(|round| round.without) * 1e6,
+            median(|round| round.agent) * 1e6,
+            spread(&samples.added(|round| Some(round.agent_ratio))),
+            if scenario.is_above_hook() {
+                spread(&samples.judged())
+            } else {
+                "-".to_owned()
+            },
+            scenario
+                .limit()
+                .map_or_else(|| "-".to_owned(), |limit| format!("{limit:.0} %")),
+            spread(&samples.added(|round| Some(round.nothing_ratio))),
+            median(|round| round.agent_share) * 100.0,
+            spread(&samples.added(|round| round.bpftrace_ratio)),
         )?;
     }
     Ok(())
