@@ -314,7 +314,18 @@ pub fn reset(stream: TcpStream) -> io::Result<()> {
 /// Reads until the peer is done, whatever it says.
 pub fn drain(stream: &mut TcpStream) {
     let mut buffer = [0; 4096];
-    while matches!(stream.read(&mut buffer), Ok(1..)) {}
+    while matches!(patiently(|| stream.read(&mut buffer)), Ok(1..)) {}
+}
+
+/// Tries again what a signal interrupted, which the kernel does not do on a socket with a timeout:
+/// a child's end (SIGCHLD) can get through to this process while another one is being started.
+fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
 }
 
 fn http1(stream: &mut (impl Read + Write), host: &str, requests: u32) -> Result<()> {
@@ -413,7 +424,7 @@ struct Chopped {
 
 impl Write for Chopped {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.stream.write(&bytes[..bytes.len().min(self.size)])
+        patiently(|| self.stream.write(&bytes[..bytes.len().min(self.size)]))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -423,7 +434,7 @@ impl Write for Chopped {
 
 impl Read for Chopped {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.stream.read(buffer)
+        patiently(|| self.stream.read(buffer))
     }
 }
 
