@@ -227,3 +227,143 @@ impl Keys {
             .map(|((service, key), life)| (*service, *key, *life))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
+    use super::super::services::Services;
+    use super::*;
+    use crate::core::sample;
+
+    const SECOND: u64 = 1_000_000_000;
+    const KEY: u32 = 0x00ab_cdef;
+
+    fn service() -> ServiceId {
+        Services::new(4).intern(Some("nginx"))
+    }
+
+    fn issued(key: u32, lifetime_ns: u64) -> Handshake {
+        Handshake {
+            established: true,
+            tickets_issued: Some(1),
+            issued_key: Some(key),
+            issued_lifetime_ns: Some(lifetime_ns),
+            ..sample::bare()
+        }
+    }
+
+    fn offered(key: u32, reason: Option<RejectReason>) -> Handshake {
+        Handshake {
+            established: true,
+            resumed: reason.is_none(),
+            offered: Method::Ticket,
+            method: if reason.is_none() {
+                Method::Ticket
+            } else {
+                Method::None
+            },
+            reject_reason: reason,
+            ticket_key: Some(key),
+            ..sample::bare()
+        }
+    }
+
+    fn life(keys: &Keys, key: Key) -> Option<KeyLife> {
+        keys.lives.get(&(service(), key)).copied()
+    }
+
+    #[test]
+    fn key_that_is_gone_while_its_tickets_are_valid_was_retired_too_early() {
+        let mut keys = Keys::default();
+        keys.observe(service(), &issued(KEY, 300 * SECOND), SECOND);
+        let refused = offered(KEY, Some(RejectReason::KeyUnknown));
+        keys.observe(service(), &refused, 300 * SECOND);
+        keys.observe(service(), &refused, 302 * SECOND);
+        let life = life(&keys, Key::Fingerprint(KEY)).unwrap();
+        assert_eq!(life.refused_early, 1);
+        assert_eq!(life.counts, [1, 0, 2]);
+    }
+
+    #[test]
+    fn ticket_refused_for_another_reason_says_nothing_against_its_key() {
+        let mut keys = Keys::default();
+        keys.observe(service(), &issued(KEY, 300 * SECOND), SECOND);
+        for reason in [
+            RejectReason::Expired,
+            RejectReason::TicketCorrupt,
+            RejectReason::ParametersChanged,
+            RejectReason::Unknown,
+        ] {
+            keys.observe(service(), &offered(KEY, Some(reason)), 2 * SECOND);
+        }
+        assert_eq!(life(&keys, Key::Fingerprint(KEY)).unwrap().refused_early, 0);
+    }
+
+    #[test]
+    fn what_is_left_of_an_accepted_ticket_keeps_its_key_due() {
+        let mut keys = Keys::default();
+        let mut accepted = offered(KEY, None);
+        accepted.ticket_age_ns = Some(100 * SECOND);
+        accepted.ticket_lifetime_ns = Some(300 * SECOND);
+        keys.observe(service(), &accepted, SECOND);
+        let life = life(&keys, Key::Fingerprint(KEY)).unwrap();
+        assert_eq!(life.valid_until_ns, Some(201 * SECOND));
+    }
+
+    #[test]
+    fn verdict_on_a_weak_key_stays_while_other_tickets_are_not_tried() {
+        let mut keys = Keys::default();
+        let mut tried = offered(KEY, None);
+        tried.weak_key = Some(true);
+        keys.observe(service(), &tried, SECOND);
+        keys.observe(service(), &offered(KEY, None), 2 * SECOND);
+        assert_eq!(life(&keys, Key::Fingerprint(KEY)).unwrap().weak, Some(true));
+    }
+
+    #[test]
+    fn keys_that_a_client_makes_up_take_no_place() {
+        let mut keys = Keys::default();
+        for key in 0..10_000 {
+            let refused = offered(key, Some(RejectReason::KeyUnknown));
+            keys.observe(service(), &refused, SECOND);
+        }
+        assert_eq!(keys.lives.len(), 1);
+        assert_eq!(life(&keys, Key::Other).unwrap().counts, [0, 0, 10_000]);
+        assert!(keys.claims.len() <= MAX_CLAIMS);
+    }
+
+    #[test]
+    fn key_that_is_refused_often_is_named_and_gives_way_to_one_in_use() {
+        let mut keys = Keys::default();
+        for key in 0..MAX_KEYS as u32 {
+            for _ in 0..CLAIMS_FOR_A_PLACE {
+                let refused = offered(key, Some(RejectReason::KeyUnknown));
+                keys.observe(service(), &refused, u64::from(key) * SECOND);
+            }
+        }
+        assert!(life(&keys, Key::Fingerprint(0)).is_some());
+        keys.observe(service(), &issued(KEY, 300 * SECOND), 100 * SECOND);
+        assert!(life(&keys, Key::Fingerprint(KEY)).is_some());
+        assert!(life(&keys, Key::Fingerprint(0)).is_none());
+    }
+
+    #[test]
+    fn clients_and_failed_handshakes_tell_nothing_of_a_key() {
+        let mut keys = Keys::default();
+        let mut client = offered(KEY, None);
+        client.role = Role::Client;
+        keys.observe(service(), &client, SECOND);
+        let mut failed = offered(KEY, Some(RejectReason::KeyUnknown));
+        failed.established = false;
+        keys.observe(service(), &failed, SECOND);
+        assert!(keys.lives.is_empty());
+    }
+
+    #[test]
+    fn idle_keys_expire() {
+        let mut keys = Keys::default();
+        keys.observe(service(), &issued(KEY, 300 * SECOND), SECOND);
+        keys.expire(SECOND);
+        assert!(keys.lives.is_empty());
+    }
+}
