@@ -1,5 +1,6 @@
 //! The agent, run as its users run it.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -228,6 +229,25 @@ impl Agent {
             .iter()
             .map(|line| serde_json::from_str(line).with_context(|| format!("bad record: {line}")))
             .collect()
+    }
+
+    /// Records by the ports of the client and the server, once all of `ends` are there or `timeout`
+    /// is over.
+    pub fn records_of<'a>(
+        &self,
+        ends: impl Iterator<Item = &'a (u16, u16)> + Clone,
+        timeout: Duration,
+    ) -> Result<BTreeMap<(u16, u16), Record>> {
+        let find = || -> Result<BTreeMap<_, _>> {
+            let records = self.records()?.into_iter();
+            Ok(records
+                .map(|record| ((record.peer().port(), record.server.port), record))
+                .collect())
+        };
+        wait::until(timeout, || {
+            find().is_ok_and(|records| ends.clone().all(|ends| records.contains_key(ends)))
+        });
+        find()
     }
 
     /// Raw lines so far, to show as evidence.

@@ -9,12 +9,11 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use openssl::ssl::{SslSession, SslVersion};
-use resumetry_tests::agent::{Agent, Record};
+use resumetry_tests::agent::Agent;
 use resumetry_tests::farm::{Farm, Ports};
 use resumetry_tests::rng::Rng;
 use resumetry_tests::session::{self, Offer, Part};
 use resumetry_tests::site::Names;
-use resumetry_tests::wait;
 
 fn connections() -> usize {
     std::env::var("RESUMETRY_TEST_CONNECTIONS").map_or(3_000, |text| text.parse().unwrap())
@@ -175,16 +174,9 @@ fn no_reason_is_wrong_among_thousands_of_mixed_connections() {
         driven.len() as f64 / begin.elapsed().as_secs_f64()
     );
 
-    let mut records: BTreeMap<(u16, u16), Record> = BTreeMap::new();
-    wait::until(Duration::from_secs(30), || {
-        records = trace
-            .records()
-            .unwrap()
-            .into_iter()
-            .map(|record| ((record.peer().port(), record.server.port), record))
-            .collect();
-        driven.keys().all(|ends| records.contains_key(ends))
-    });
+    let records = trace
+        .records_of(driven.keys(), Duration::from_secs(30))
+        .unwrap();
     trace.finish(rustix::process::Signal::TERM).unwrap();
 
     let mut faults = Vec::new();

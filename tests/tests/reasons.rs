@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 use openssl::ssl::{SslSession, SslVersion};
 use resumetry_tests::agent::{Agent, Record};
 use resumetry_tests::farm::{Caches, Farm, Ports};
+use resumetry_tests::page;
 use resumetry_tests::session::{self, Offer, Outcome, Part};
 use resumetry_tests::site::Names;
-use resumetry_tests::{page, wait};
 
 /// What must come of a connection.
 struct Expected {
@@ -356,19 +356,9 @@ fn every_reason_is_named_rightly() {
     }
     drive_refusers(&mut driven, &servers, &name);
 
-    let mut records: BTreeMap<(u16, u16), Record> = BTreeMap::new();
-    wait::until(Duration::from_secs(20), || {
-        records = trace
-            .records()
-            .unwrap()
-            .into_iter()
-            .map(|record| ((record.peer().port(), record.server.port), record))
-            .collect();
-        driven
-            .expected
-            .keys()
-            .all(|port| records.contains_key(port))
-    });
+    let records = trace
+        .records_of(driven.expected.keys(), Duration::from_secs(20))
+        .unwrap();
     trace.finish(rustix::process::Signal::TERM).unwrap();
 
     let mut table = String::from(PREFACE);
