@@ -5,13 +5,16 @@ use crate::flow::FlowKey;
 
 /// [`EventHeader::kind`]: a piece of TCP payload, see [`SegmentEvent`].
 pub const KIND_SEGMENT: u32 = 1;
-/// [`EventHeader::kind`]: a TLS library finished a handshake, see [`LibraryEvent`].
+/// [`EventHeader::kind`]: a call of a TLS library's handshake returned, see [`LibraryEvent`].
 pub const KIND_LIBRARY: u32 = 2;
 /// [`EventHeader::kind`]: a process replaced its image, see [`ExecEvent`].
 pub const KIND_EXEC: u32 = 3;
 
 /// [`EventHeader::kind`]: a TLS library decided on an offered ticket, see [`TicketEvent`].
 pub const KIND_TICKET: u32 = 4;
+
+/// [`EventHeader::kind`]: a cryptographic primitive inside a handshake, see [`PrimitiveEvent`].
+pub const KIND_PRIMITIVE: u32 = 5;
 
 /// [`SegmentEvent::direction`]: received by the observed socket.
 pub const INGRESS: u8 = 0;
@@ -31,6 +34,12 @@ pub const SEGMENT_RST: u8 = 1 << 3;
 /// [`SegmentEvent::flags`]: the kernel forgets this flow now (capture limit or turn limit
 /// reached); no further segment of it will come.
 pub const SEGMENT_LAST: u8 = 1 << 4;
+/// [`SegmentEvent::flags`]: the sending thread is not in a handshake call; `ssl` is that of its last
+/// one, which may have written to memory what is sent now.
+pub const SEGMENT_AFTER_CALL: u8 = 1 << 6;
+/// [`SegmentEvent::flags`]: the kernel follows this flow beyond its handshake, until the server has
+/// answered for the first time. Only on `SEGMENT_HELLO`.
+pub const SEGMENT_FOLLOWED: u8 = 1 << 5;
 
 /// The start of every event.
 #[repr(C)]
@@ -81,7 +90,11 @@ pub struct SegmentEvent {
 const _: () = assert!(size_of::<EventHeader>() == 16);
 const _: () = assert!(size_of::<SegmentEvent>() == 112);
 
-/// `SSL_do_handshake` returned 1 in a watched process.
+/// [`LibraryEvent::cpu_ns`]: not known.
+pub const NO_CPU_TIME: u64 = u64::MAX;
+
+/// A call that drives the handshake returned in a watched process. The header's time is that of the
+/// return.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct LibraryEvent {
@@ -89,9 +102,50 @@ pub struct LibraryEvent {
     pub pid_tgid: u64,
     /// The `SSL*`, an opaque name of the connection inside the process; reused over time.
     pub ssl: u64,
+    /// CLOCK_MONOTONIC time of the call's entry, nanoseconds.
+    pub entry_ns: u64,
+    /// Time that the thread was on a CPU within the call, nanoseconds; or `NO_CPU_TIME`.
+    pub cpu_ns: u64,
+    /// What the call returned: 1 when the handshake is done, or pauses for early data.
+    pub result: i32,
+    /// Counts the thread's calls, from 1 on; one that is missing was lost.
+    pub number: u32,
+    /// `LIBRARY_…` bits.
+    pub flags: u32,
+    /// Zero.
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<LibraryEvent>() == 32);
+const _: () = assert!(size_of::<LibraryEvent>() == 64);
+
+/// [`LibraryEvent::flags`]: the call begins its handshake.
+pub const LIBRARY_BEGINS: u32 = 1 << 0;
+/// [`LibraryEvent::flags`]: the library's own state says whether the handshake is done: a result of 1
+/// is no pause, and nothing else is its end.
+pub const LIBRARY_EXACT: u32 = 1 << 1;
+/// [`LibraryEvent::flags`]: it is known where the library has its primitives done, so that what was not
+/// timed in a window was not done.
+pub const LIBRARY_PRIMITIVES: u32 = 1 << 2;
+
+/// A cryptographic primitive was done inside a handshake call. The header's time is that of its end.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct PrimitiveEvent {
+    pub header: EventHeader,
+    pub pid_tgid: u64,
+    /// The `SSL*` of the handshake.
+    pub ssl: u64,
+    /// CLOCK_MONOTONIC time of its begin, nanoseconds.
+    pub entry_ns: u64,
+    /// Time that the thread was on a CPU, nanoseconds; or `NO_CPU_TIME`.
+    pub cpu_ns: u64,
+    /// One of `primitive::…`.
+    pub primitive: u32,
+    /// Zero.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<PrimitiveEvent>() == 56);
 
 /// `sched_process_exec` fired.
 #[repr(C)]

@@ -47,8 +47,12 @@ pub struct FlowState {
     pub finished: u8,
     /// `PHASE_…`.
     pub phase: u8,
+    /// 1 when it is followed beyond the handshake, see `event::SEGMENT_FOLLOWED`.
+    pub followed: u8,
+    /// Segments of the server seen since that may hold its first response.
+    pub answers: u8,
     /// Zero.
-    pub padding: [u8; 3],
+    pub padding: u8,
 }
 
 const _: () = assert!(size_of::<FlowState>() == 24);

@@ -4,10 +4,13 @@
 //! every struct. An event kind is never reused for another meaning.
 #![no_std]
 
+pub mod call;
 pub mod config;
 pub mod event;
 pub mod flow;
+pub mod hits;
 pub mod limits;
+pub mod primitive;
 pub mod site;
 pub mod stats;
 #[cfg(feature = "user")]

@@ -13,6 +13,19 @@ pub const HANDSHAKE_BYTES: u64 = 64 * 1024;
 /// up to its first response byte, TLS 1.3 with HelloRetryRequest 6.
 pub const MAX_TURNS: u16 = 8;
 
+/// Changes of direction after which a flow that is followed to its first response is forgotten. HTTP/2
+/// over TLS 1.3 with HelloRetryRequest needs 10: four of the handshake, the server's SETTINGS, the
+/// client's preface, their acknowledgment, the request, and the response.
+pub const MAX_FOLLOWED_TURNS: u16 = 12;
+
+/// Segments of a server after the handshake in which a response is looked for: session tickets,
+/// SETTINGS and their acknowledgment may come before it, each on its own.
+pub const MAX_ANSWERS: u8 = 6;
+
+/// Copied from each segment behind the handshake of a flow that is followed: enough for the headers
+/// of two session tickets with a client's certificate in them, and of the record after them.
+pub const ANSWER_SNAP_BYTES: u32 = 1024;
+
 /// From this turn on, a segment that starts with an encrypted record comes after the server's
 /// flight. In the turn itself it may hold the client's Finished (TLS 1.3); in a later one the
 /// handshake is over, and the kernel forgets the flow with that segment.

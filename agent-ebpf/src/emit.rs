@@ -1,6 +1,9 @@
 //! Into the ring buffer: reserve, fill, submit, or count what could not be handed over.
 
-use agent_common::{event::SegmentEvent, limits, stats};
+use agent_common::{
+    event::{SEGMENT_HELLO, SegmentEvent},
+    limits, stats,
+};
 use aya_ebpf::{
     bindings::{__sk_buff, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
     helpers::generated::bpf_skb_load_bytes,
@@ -75,6 +78,12 @@ fn piece<const ROOM: usize>(
             return Err(stats::WIRE_LOST_LOAD);
         }
     }
-    submit(entry);
+    // Every connection has a ClientHello, and what fills the buffer is large: a look at these is
+    // enough to wake the reader in time.
+    if ROOM > 256 || event.flags & SEGMENT_HELLO != 0 {
+        submit(entry);
+    } else {
+        entry.submit(u64::from(BPF_RB_NO_WAKEUP));
+    }
     Ok(())
 }

@@ -17,6 +17,10 @@ const IPPROTO_DSTOPTS: u8 = 60;
 /// destination options is not seen in practice.
 const MAX_EXTENSION_HEADERS: usize = 4;
 
+/// IPv6 (RFC 8200: 40) and TCP with timestamps and one SACK block (RFC 9293: 20; RFC 7323: 12; RFC
+/// 2018: 12). What carries data is rarely so short.
+pub const BARE_BYTES: u32 = 84;
+
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;

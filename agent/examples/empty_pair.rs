@@ -14,6 +14,9 @@ async fn main() -> Result<()> {
     let mut half = KernelHalf::load(LoadOptions {
         ring_bytes: agent_common::limits::RING_BYTES,
         library_tap: false,
+        responses: 0,
+        task: None,
+        established: None,
     })?;
     half.attach_empty_pair(cgroup.as_fd())?;
     println!("ready");

@@ -5,9 +5,12 @@ use std::{
     fs::File,
     io::{self, BufWriter, Write},
     num::NonZeroU32,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     path::PathBuf,
-    sync::mpsc::{self, Sender},
+    sync::{
+        Arc,
+        mpsc::{self, Sender},
+    },
     thread::JoinHandle,
 };
 
@@ -22,17 +25,21 @@ use crate::{
     },
     explain::explain,
     host::{
+        btf::{self, TaskOffsets},
+        kubernetes::{self, KubernetesError},
         libraries::{self, LibraryFile},
+        pods::PodTable,
         process::ProcessTable,
     },
-    pipeline::Pipeline,
+    overhead::Inputs,
+    pipeline::{Pipeline, Watched},
     probe::{
         self, AttachError, CgroupError, KernelHalf, LibraryEvents, LibraryProbes, LoadError,
         LoadOptions, lacks_symbol,
     },
     source::{recording::Recorder, ring::EventRing},
     tap::Tap,
-    watch::{self, Notice, Scope, Windows},
+    watch::{self, Notice, Primitives, Report, Scope, Windows},
 };
 
 /// Why a capture cannot start.
@@ -58,12 +65,14 @@ pub enum CaptureError {
     Probe { path: PathBuf, reason: String },
     #[error("cannot write the recording {path}: {source}", path = path.display())]
     Recording { path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Kubernetes(#[from] KubernetesError),
     #[error("cannot start a thread: {0}")]
     Thread(#[source] io::Error),
 }
 
-/// What the library watcher says about itself, for metrics.
-pub type LibraryReport = Box<dyn FnMut(&LibraryEvents) + Send>;
+/// Takes what the watcher tells, for metrics.
+pub type Reporter = Box<dyn FnMut(&Report) + Send>;
 
 /// A capture that is running.
 pub struct Capture {
@@ -72,6 +81,8 @@ pub struct Capture {
     pub taps: Vec<Tap>,
     /// Library files that are probed at start.
     pub libraries: usize,
+    /// The pods of this node, where Kubernetes tells of them.
+    pub pods: Option<Arc<PodTable>>,
     watcher: Watcher,
 }
 
@@ -86,23 +97,34 @@ impl Capture {
     ///
     /// # Errors
     /// [`CaptureError`] when a tap that was asked for by name cannot work, or none can.
-    pub fn start(config: &CaptureConfig, mut report: LibraryReport) -> Result<Self, CaptureError> {
+    pub fn start(config: &CaptureConfig, mut report: Reporter) -> Result<Self, CaptureError> {
         let scope = Scope {
             libraries: named_libraries(&config.libraries)?,
             calls: Windows::new(config.handshake_calls),
+            primitives: Primitives::new(config.primitives),
         };
         let recorder = recorder(config)?;
         let library = config.taps.library() != Demand::No;
         let mut half = KernelHalf::load(LoadOptions {
             ring_bytes: config.ring_bytes,
             library_tap: library,
+            responses: config.responses,
+            task: library.then(task_offsets).flatten(),
+            established: established_offset(),
         })?;
         let ring = EventRing::new(half.take_events()?);
-        let stats = half.take_stats()?;
+        let stats = Arc::new(half.take_stats()?);
 
+        let pods = kubernetes::follow(&config.kubernetes)?;
         let mut taps = Vec::new();
         let mut reasons = Vec::new();
-        attach_cgroup_taps(&mut half, config, &mut taps, &mut reasons)?;
+        let cgroup = attach_cgroup_taps(&mut half, config, &mut taps, &mut reasons)?;
+        let inputs = Inputs {
+            hits: half.take_hits()?,
+            stats: Arc::clone(&stats),
+            cgroup,
+            limit: config.max_overhead.ratio(),
+        };
         let mut probes = None;
         if library {
             match attach_library_tap(&mut half, config, scope.calls.is_open_at_start()) {
@@ -118,8 +140,10 @@ impl Capture {
         }
 
         let mut attached = 0;
-        let mut tell = move |event: LibraryEvents| {
-            log_library(&event);
+        let mut tell = move |event: Report| {
+            if let Report::Library(event) = &event {
+                log_library(event);
+            }
             report(&event);
         };
         if let Some(probes) = &mut probes {
@@ -134,16 +158,23 @@ impl Capture {
                     }
                     event => {
                         attached += usize::from(matches!(event, LibraryEvents::Attached(_)));
-                        tell(event);
+                        tell(Report::Library(event));
                     }
                 }
             }
         }
+        if let Some(probes) = &mut probes
+            && scope.calls.is_open_at_start()
+            && config.primitives >= 100
+        {
+            scope.primitives.switch(&mut half, probes, true);
+        }
+        let primitives_since = scope.primitives.since();
         let (notices, inbox) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("libraries".into())
             .spawn(move || {
-                watch::follow(half, probes, &scope, &inbox, tell);
+                watch::follow(half, probes, &scope, inputs, &inbox, tell);
             })
             .map_err(CaptureError::Thread)?;
         let limits = Limits {
@@ -161,13 +192,15 @@ impl Capture {
                 ring,
                 stats,
                 tracker,
+                primitives_since,
                 inference: Inference::default(),
-                processes: ProcessTable::new("/proc"),
-                watcher: notices.clone(),
+                processes: ProcessTable::new("/proc").with_pods(pods.clone()),
+                watcher: Watched::new(notices.clone()),
                 recorder,
             },
             taps,
             libraries: attached,
+            pods,
             watcher: Watcher {
                 notices,
                 thread: Some(thread),
@@ -192,22 +225,42 @@ impl Drop for Watcher {
     }
 }
 
+/// Where the kernel keeps the on-CPU time of threads.
+fn task_offsets() -> Option<TaskOffsets> {
+    TaskOffsets::of_this_kernel()
+        .inspect_err(|error| {
+            log::warn!("{error}\nCPU time of handshakes will not be known");
+        })
+        .ok()
+}
+
+/// Where the kernel keeps when a connection was established.
+fn established_offset() -> Option<u32> {
+    btf::established_offset()
+        .inspect_err(|error| log::debug!("{error}\nthe socket tap tells instead"))
+        .ok()
+}
+
+/// The cgroup whose packets are watched, if any.
 fn attach_cgroup_taps(
     half: &mut KernelHalf,
     config: &CaptureConfig,
     taps: &mut Vec<Tap>,
     reasons: &mut Vec<String>,
-) -> Result<(), CaptureError> {
+) -> Result<Option<OwnedFd>, CaptureError> {
     let wire = config.taps.wire();
     let socket = config.taps.socket();
     if wire == Demand::No && socket == Demand::No {
-        return Ok(());
+        return Ok(None);
     }
     let cgroup = match probe::open_cgroup(config.cgroup.as_deref()) {
         Ok(cgroup) => cgroup,
         // A directory that was named must be right.
         Err(error) if config.cgroup.is_some() => return Err(error.into()),
-        Err(error) => return left_out(wire, error.into(), reasons),
+        Err(error) => {
+            left_out(wire, error.into(), reasons)?;
+            return Ok(None);
+        }
     };
     if wire != Demand::No {
         match half.attach_wire(cgroup.as_fd()) {
@@ -215,13 +268,14 @@ fn attach_cgroup_taps(
             Err(error) => left_out(wire, error.into(), reasons)?,
         }
     }
-    if socket != Demand::No {
+    // Where the wire tap finds the time of establishment in the socket, nothing need run for it.
+    if socket != Demand::No && !(taps.contains(&Tap::Wire) && half.reads_established()) {
         match half.attach_socket(cgroup.as_fd()) {
             Ok(()) => taps.push(Tap::Socket),
             Err(error) => left_out(socket, error.into(), reasons)?,
         }
     }
-    Ok(())
+    Ok(Some(cgroup))
 }
 
 fn attach_library_tap(

@@ -10,11 +10,13 @@ use std::num::NonZeroU64;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use clap_complete::Shell;
 use serde::Deserialize;
 
+use crate::config::otlp::{Attribute, Compression, Endpoint, Header, Protocol};
 use crate::config::values::{
-    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, ResultFilter, RoleFilter, Span,
-    Taps,
+    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, ResultFilter,
+    RoleFilter, Span, Taps,
 };
 
 /// Watches every TLS handshake of this host: which connections resume, which do not, and why
@@ -29,13 +31,19 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon: attach to the kernel, aggregate, serve /metrics, /healthz and /readyz
     #[command(after_help = RUN_EXAMPLES)]
-    Run(RunArgs),
+    Run(Box<RunArgs>),
     /// Print one line for every finished handshake, live
     #[command(after_help = TRACE_EXAMPLES)]
-    Trace(TraceArgs),
+    Trace(Box<TraceArgs>),
     /// Say what this host allows, and what will therefore be seen
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
+    /// Print what makes a shell complete commands and flags
+    #[command(after_help = COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArgs),
+    /// Write a man page for each command, for packages
+    #[command(hide = true, after_help = MAN_PAGES_EXAMPLES)]
+    ManPages(ManPagesArgs),
 }
 
 #[derive(Debug, Args)]
@@ -46,6 +54,8 @@ pub struct RunArgs {
     pub capture: CaptureSettings,
     #[command(flatten)]
     pub run: RunSettings,
+    #[command(flatten)]
+    pub otlp: OtlpSettings,
 }
 
 #[derive(Debug, Args)]
@@ -64,6 +74,17 @@ pub struct DoctorArgs {
     pub file: FileArgs,
     #[command(flatten)]
     pub doctor: DoctorSettings,
+}
+
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    pub shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub struct ManPagesArgs {
+    /// Where they go
+    pub directory: PathBuf,
 }
 
 #[derive(Debug, Args)]
@@ -129,6 +150,28 @@ pub struct CaptureSettings {
     #[arg(long, value_name = "PERCENT", env = "RESUMETRY_HANDSHAKE_CALLS")]
     pub handshake_calls: Option<u8>,
 
+    /// Share of the windows of --handshake-calls in which the cryptographic primitives of handshakes
+    /// are timed as well, percent; with --handshake-calls 100, which is one window, 0 or 100. 20 is a
+    /// hundredth of the time in `run`, and up to a tenth until the kernel has taken all of the probes
+    /// out again; they cost a full handshake some 4 % while they are there
+    /// [default: 0]
+    #[arg(long, value_name = "PERCENT", env = "RESUMETRY_PRIMITIVES")]
+    pub primitives: Option<u8>,
+
+    /// Share of the connections that are followed beyond their handshake, to the first byte of the
+    /// first response, percent: time to first byte is known of these
+    /// [default: 10 for `run`, 100 for `trace`]
+    #[arg(long, value_name = "PERCENT", env = "RESUMETRY_RESPONSES")]
+    pub responses: Option<u8>,
+
+    /// Most that watching may cost the servers, percent of the CPU time of the processes that make
+    /// handshakes. Beyond it probes in TLS libraries are left out until their cost fits again: first
+    /// those that give the exact end of handshakes, then those that tell why offers are refused.
+    /// The wire tap stays, so that every handshake is still counted. `none` is no limit
+    /// [default: 1 for `run`, 10 for `trace`]
+    #[arg(long, value_name = "PERCENT", env = "RESUMETRY_MAX_OVERHEAD")]
+    pub max_overhead: Option<OverheadLimit>,
+
     /// Salt of the ticket-key fingerprints; the same on every host whose keys you want to compare.
     /// Prefer the variable or the file: a command line is visible to every user of the host
     /// [default: resumetry]
@@ -161,6 +204,26 @@ pub struct CaptureSettings {
     #[arg(long, value_name = "LEVEL", env = "RESUMETRY_LOG_LEVEL")]
     pub log_level: Option<LogLevel>,
 
+    /// Name of this node, for the Kubernetes API; in a pod by the downward API (spec.nodeName). Pods
+    /// are named where this runs in one whose service account may list and watch pods
+    /// [default: the name of the host]
+    #[arg(long, value_name = "NAME", env = "RESUMETRY_KUBERNETES_NODE")]
+    pub kubernetes_node: Option<String>,
+
+    /// How to reach the Kubernetes API, on a node where this runs in no pod [default: as pods do]
+    #[arg(long, value_name = "FILE", env = "RESUMETRY_KUBECONFIG")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Label of the pod that serves a connection, such as app.kubernetes.io/version: for its tls_*
+    /// metrics and records; repeat it, or separate several by commas
+    #[arg(
+        long,
+        value_name = "NAME",
+        env = "RESUMETRY_POD_LABEL",
+        value_delimiter = ','
+    )]
+    pub pod_label: Vec<String>,
+
     /// Write every raw kernel event to this file, for `cargo xtask bench pipeline`
     #[arg(
         long,
@@ -181,6 +244,11 @@ pub struct RunSettings {
     #[arg(long, value_name = "ADDR:PORT", env = "RESUMETRY_LISTEN")]
     pub listen: Option<SocketAddr>,
 
+    /// Who may read the metrics, and over TLS: a file in the form of Prometheus' web configuration
+    /// (tls_server_config, basic_auth_users) [default: anybody, without TLS]
+    #[arg(long, value_name = "FILE", env = "RESUMETRY_WEB_CONFIG")]
+    pub web_config: Option<PathBuf>,
+
     /// Server names that get series of their own; the rest is `_other` [default: 1000]
     #[arg(long, value_name = "N", env = "RESUMETRY_MAX_SERVER_NAMES")]
     pub max_server_names: Option<u32>,
@@ -192,6 +260,70 @@ pub struct RunSettings {
     /// A series without a handshake for this long goes away [default: 1h]
     #[arg(long, value_name = "TIME", env = "RESUMETRY_SERIES_TTL")]
     pub series_ttl: Option<Span>,
+}
+
+#[derive(Debug, Default, Args, Deserialize)]
+#[command(next_help_heading = "OTLP")]
+#[serde(default, rename_all = "kebab-case")]
+pub struct OtlpSettings {
+    /// Push metrics to this OpenTelemetry receiver as well, such as http://collector:4318; over HTTP
+    /// /v1/metrics and /v1/logs are appended [default: push nothing]
+    #[arg(long, value_name = "URL", env = "RESUMETRY_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<Endpoint>,
+
+    /// How the receiver is spoken to [default: http/protobuf]
+    #[arg(long, value_name = "PROTOCOL", env = "RESUMETRY_OTLP_PROTOCOL")]
+    pub otlp_protocol: Option<Protocol>,
+
+    /// Header of every request, such as `authorization=Bearer …`; repeat it, or separate several by
+    /// commas. Prefer the variable or the file: a command line is visible to every user of the host
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "RESUMETRY_OTLP_HEADER",
+        hide_env_values = true,
+        value_delimiter = ','
+    )]
+    pub otlp_header: Vec<Header>,
+
+    /// Certificates (PEM) of the authorities that the receiver's own is verified by
+    /// [default: those of this host]
+    #[arg(long, value_name = "FILE", env = "RESUMETRY_OTLP_CA")]
+    pub otlp_ca: Option<PathBuf>,
+
+    /// How requests are compressed [default: gzip]
+    #[arg(long, value_name = "HOW", env = "RESUMETRY_OTLP_COMPRESSION")]
+    pub otlp_compression: Option<Compression>,
+
+    /// Time between two exports of the metrics [default: 1m]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_OTLP_INTERVAL")]
+    pub otlp_interval: Option<Span>,
+
+    /// An attempt to send takes no longer [default: 10s]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_OTLP_TIMEOUT")]
+    pub otlp_timeout: Option<Span>,
+
+    /// Send one log record a handshake too, with the fields of `trace --format json`
+    /// [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "RESUMETRY_OTLP_LOGS"
+    )]
+    pub otlp_logs: Option<bool>,
+
+    /// Attribute of the resource, such as deployment.environment.name=production; repeat it, or
+    /// separate several by commas. Labels of --label are there already
+    #[arg(
+        long,
+        value_name = "NAME=VALUE",
+        env = "RESUMETRY_OTLP_ATTRIBUTE",
+        value_delimiter = ','
+    )]
+    pub otlp_attribute: Vec<Attribute>,
 }
 
 #[derive(Debug, Default, Args, Deserialize)]
@@ -252,6 +384,7 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   sudo resumetry run
   sudo resumetry run --listen 0.0.0.0:9650 --label pop=fra1 --label tier=edge
+  sudo resumetry run --otlp-endpoint http://collector:4317 --otlp-protocol grpc --otlp-logs
   sudo RESUMETRY_TAPS=wire resumetry run --config /etc/resumetry.toml";
 
 const TRACE_EXAMPLES: &str = "\
@@ -259,6 +392,14 @@ Examples:
   sudo resumetry trace
   sudo resumetry trace --server-name '*.example.com' --result full
   sudo resumetry trace --format json --count 100 | jq .resumption";
+
+const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  resumetry completions bash > /usr/share/bash-completion/completions/resumetry";
+
+const MAN_PAGES_EXAMPLES: &str = "\
+Examples:
+  resumetry man-pages target/package/man";
 
 const DOCTOR_EXAMPLES: &str = "\
 Examples:

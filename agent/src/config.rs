@@ -9,17 +9,21 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use agent_common::limits::RING_BYTES;
+use clap_complete::Shell;
 
-use crate::cli::{CaptureSettings, Cli, DoctorSettings, RunSettings, TraceSettings};
+use crate::cli::{CaptureSettings, Cli, DoctorSettings, OtlpSettings, RunSettings, TraceSettings};
+use crate::core::aggregate::labels::label_name;
 use crate::core::record::{Outcome, Role};
+use crate::host::kubernetes::KubernetesConfig;
 use crate::output::filter::Filter;
 use file::{ConfigFile, FileError};
 use values::{
-    AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, ResultFilter, RoleFilter, Span,
-    Taps,
+    AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, OverheadLimit, ResultFilter,
+    RoleFilter, Span, Taps,
 };
 
 mod file;
+pub mod otlp;
 pub mod values;
 
 /// Where /metrics is served unless told otherwise.
@@ -31,7 +35,27 @@ const DEFAULT_SERIES_TTL: Duration = Duration::from_secs(3_600);
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// `--handshake-calls` of the daemon, percent: what is watched all day must cost next to nothing.
 const DEFAULT_HANDSHAKE_CALLS: u8 = 5;
-const ALL_CALLS: u8 = 100;
+/// `--responses` of the daemon, percent, for the same reason.
+const DEFAULT_RESPONSES: u8 = 10;
+/// `--primitives`: the kernel takes seconds to remove some sixty probes, which servers run into meanwhile,
+/// so nobody gets them unasked.
+const DEFAULT_PRIMITIVES: u8 = 0;
+const ALL: u8 = 100;
+/// `--max-overhead` of the daemon.
+const DEFAULT_MAX_OVERHEAD: OverheadLimit = OverheadLimit::percent(1);
+/// `--max-overhead` where somebody looks, and wants to see what was asked for: above what all probes
+/// together cost the server that suffers most, so that it guards only against what nobody foresaw.
+const TRACE_MAX_OVERHEAD: OverheadLimit = OverheadLimit::percent(10);
+
+/// What differs between commands where the user did not choose.
+#[derive(Clone, Copy)]
+struct Defaults {
+    handshake_calls: u8,
+    responses: u8,
+    primitives: u8,
+    max_overhead: OverheadLimit,
+}
+
 /// A fixed salt keeps fingerprints comparable between hosts that were not told any.
 const DEFAULT_SALT: &str = "resumetry";
 
@@ -44,9 +68,11 @@ const MAX_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(600);
 /// What the user wants done.
 #[derive(Debug)]
 pub enum Command {
-    Run(RunConfig),
-    Trace(TraceConfig),
+    Run(Box<RunConfig>),
+    Trace(Box<TraceConfig>),
     Doctor(DoctorConfig),
+    Completions(Shell),
+    ManPages(PathBuf),
 }
 
 /// What to watch, and how.
@@ -66,21 +92,32 @@ pub struct CaptureConfig {
     pub handshake_timeout: Duration,
     /// Share of the time in which calls of the handshake function are watched, percent.
     pub handshake_calls: u8,
+    /// Share of the connections that are followed to their first response, percent.
+    pub responses: u8,
+    /// Share of the windows of handshake calls in which primitives are timed as well, percent.
+    pub primitives: u8,
+    /// What watching may cost before probes are left out.
+    pub max_overhead: OverheadLimit,
     pub fingerprint_salt: String,
     pub check_weak_keys: bool,
     pub client_address: AddressMask,
     pub log_level: LogLevel,
     pub record_events: Option<PathBuf>,
+    pub kubernetes: KubernetesConfig,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunConfig {
     pub capture: CaptureConfig,
     pub listen: SocketAddr,
+    /// In the form of Prometheus' web configuration.
+    pub web_config: Option<PathBuf>,
     pub max_server_names: usize,
     /// At most `max_server_names`.
     pub histogram_server_names: usize,
     pub series_ttl: Duration,
+    /// `None`: nothing is pushed.
+    pub otlp: Option<otlp::OtlpConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -109,8 +146,8 @@ pub enum ConfigError {
         max = RING_BYTES_RANGE.end()
     )]
     RingBytes(u64),
-    #[error("--handshake-calls is a share in per cent, 0 to 100, and not {0}")]
-    HandshakeCalls(u8),
+    #[error("--{0} is a share in per cent, 0 to 100, and not {1}")]
+    Share(&'static str, u8),
     #[error(
         "handshake-timeout: {0:?} is too long, the most is {max:?}",
         max = MAX_HANDSHAKE_TIMEOUT
@@ -132,6 +169,14 @@ pub enum ConfigError {
          without counters of its own cannot have histograms"
     )]
     MoreHistogramsThanNames { histograms: u32, names: u32 },
+    #[error(
+        "{0} does nothing without --otlp-endpoint; give the address of the receiver, or leave it out"
+    )]
+    NoOtlpEndpoint(&'static str),
+    #[error("otlp-interval: {0:?} is too short; the least is 1s")]
+    OtlpInterval(Duration),
+    #[error("pod-label: `{0}` cannot be a label: {1}")]
+    PodLabel(String, values::ValueError),
     #[error("pid: 0 is no process")]
     NoProcess,
     #[error("{0} is set to an empty text; leave it out or give it a value")]
@@ -146,15 +191,20 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
             if let Some(file) = open(args.file.config.as_deref())? {
                 args.capture.fill_from(file.settings()?);
                 args.run.fill_from(file.settings()?);
+                args.otlp.fill_from(file.settings()?);
             }
-            run(args.capture, args.run).map(Command::Run)
+            run(args.capture, args.run, args.otlp)
+                .map(Box::new)
+                .map(Command::Run)
         }
         Typed::Trace(mut args) => {
             if let Some(file) = open(args.file.config.as_deref())? {
                 args.capture.fill_from(file.settings()?);
                 args.trace.fill_from(file.settings()?);
             }
-            trace(args.capture, args.trace).map(Command::Trace)
+            trace(args.capture, args.trace)
+                .map(Box::new)
+                .map(Command::Trace)
         }
         Typed::Doctor(mut args) => {
             if let Some(file) = open(args.file.config.as_deref())? {
@@ -166,6 +216,8 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
                 color: color.unwrap_or_default(),
             }))
         }
+        Typed::Completions(args) => Ok(Command::Completions(args.shell)),
+        Typed::ManPages(args) => Ok(Command::ManPages(args.directory)),
     }
 }
 
@@ -173,8 +225,7 @@ fn open(path: Option<&Path>) -> Result<Option<ConfigFile>, FileError> {
     path.map(ConfigFile::read).transpose()
 }
 
-/// `default_calls` is that of `--handshake-calls` where nobody asked for the library tap by name.
-fn capture(settings: CaptureSettings, default_calls: u8) -> Result<CaptureConfig, ConfigError> {
+fn capture(settings: CaptureSettings, defaults: Defaults) -> Result<CaptureConfig, ConfigError> {
     let taps = settings.taps.unwrap_or_default();
     if taps.library() == Demand::No {
         if !settings.pid.is_empty() {
@@ -215,11 +266,20 @@ fn capture(settings: CaptureSettings, default_calls: u8) -> Result<CaptureConfig
     }
 
     let handshake_calls = settings.handshake_calls.unwrap_or(match taps.library() {
-        Demand::Required => ALL_CALLS,
-        Demand::Wanted | Demand::No => default_calls,
+        // Somebody asked for the library tap by name.
+        Demand::Required => ALL,
+        Demand::Wanted | Demand::No => defaults.handshake_calls,
     });
-    if handshake_calls > ALL_CALLS {
-        return Err(ConfigError::HandshakeCalls(handshake_calls));
+    let responses = settings.responses.unwrap_or(defaults.responses);
+    let primitives = settings.primitives.unwrap_or(defaults.primitives);
+    for (flag, share) in [
+        ("handshake-calls", handshake_calls),
+        ("responses", responses),
+        ("primitives", primitives),
+    ] {
+        if share > ALL {
+            return Err(ConfigError::Share(flag, share));
+        }
     }
 
     let mut pids = settings.pid;
@@ -238,6 +298,9 @@ fn capture(settings: CaptureSettings, default_calls: u8) -> Result<CaptureConfig
         ring_bytes,
         handshake_timeout,
         handshake_calls,
+        responses,
+        primitives,
+        max_overhead: settings.max_overhead.unwrap_or(defaults.max_overhead),
         fingerprint_salt: settings
             .fingerprint_salt
             .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
@@ -245,10 +308,19 @@ fn capture(settings: CaptureSettings, default_calls: u8) -> Result<CaptureConfig
         client_address: settings.client_address.unwrap_or_default(),
         log_level: settings.log_level.unwrap_or_default(),
         record_events: settings.record_events,
+        kubernetes: KubernetesConfig {
+            node: settings.kubernetes_node,
+            kubeconfig: settings.kubeconfig,
+            pod_labels: pod_labels(settings.pod_label)?,
+        },
     })
 }
 
-fn run(capture_settings: CaptureSettings, settings: RunSettings) -> Result<RunConfig, ConfigError> {
+fn run(
+    capture_settings: CaptureSettings,
+    settings: RunSettings,
+    otlp_settings: OtlpSettings,
+) -> Result<RunConfig, ConfigError> {
     let names = settings
         .max_server_names
         .unwrap_or(DEFAULT_MAX_SERVER_NAMES);
@@ -264,11 +336,21 @@ fn run(capture_settings: CaptureSettings, settings: RunSettings) -> Result<RunCo
         Some(histograms) => histograms,
     };
     Ok(RunConfig {
-        capture: capture(capture_settings, DEFAULT_HANDSHAKE_CALLS)?,
+        capture: capture(
+            capture_settings,
+            Defaults {
+                handshake_calls: DEFAULT_HANDSHAKE_CALLS,
+                responses: DEFAULT_RESPONSES,
+                primitives: DEFAULT_PRIMITIVES,
+                max_overhead: DEFAULT_MAX_OVERHEAD,
+            },
+        )?,
         listen: settings.listen.unwrap_or(DEFAULT_LISTEN),
+        web_config: settings.web_config,
         max_server_names: names as usize,
         histogram_server_names: histograms as usize,
         series_ttl: duration_or(settings.series_ttl, DEFAULT_SERIES_TTL),
+        otlp: otlp::resolve(otlp_settings)?,
     })
 }
 
@@ -281,7 +363,15 @@ fn trace(
     }
     Ok(TraceConfig {
         // Somebody looks, and not for long.
-        capture: capture(capture_settings, ALL_CALLS)?,
+        capture: capture(
+            capture_settings,
+            Defaults {
+                handshake_calls: ALL,
+                responses: ALL,
+                primitives: DEFAULT_PRIMITIVES,
+                max_overhead: TRACE_MAX_OVERHEAD,
+            },
+        )?,
         format: settings.format.unwrap_or_default(),
         filter: Filter {
             server_name: settings.server_name,
@@ -292,6 +382,19 @@ fn trace(
         count: settings.count,
         color: settings.color.unwrap_or_default(),
     })
+}
+
+/// Each name once, and none that would be taken for a label of ours.
+fn pod_labels(mut names: Vec<String>) -> Result<Vec<String>, ConfigError> {
+    names.sort();
+    names.dedup();
+    for name in &names {
+        let label = format!("{}=", label_name(name));
+        if let Err(error) = label.parse::<Label>() {
+            return Err(ConfigError::PodLabel(name.clone(), error));
+        }
+    }
+    Ok(names)
 }
 
 fn duration_or(span: Option<Span>, default: Duration) -> Duration {
@@ -354,9 +457,14 @@ macro_rules! fill_from {
 
 fill_from!(
     CaptureSettings: taps, cgroup, pid, library, label, ring_bytes, handshake_timeout, handshake_calls,
-    fingerprint_salt, check_weak_keys, client_address, log_level, record_events
+    responses, primitives, max_overhead, fingerprint_salt, check_weak_keys, client_address, log_level, record_events,
+    kubernetes_node, kubeconfig, pod_label
 );
-fill_from!(RunSettings: listen, max_server_names, histogram_server_names, series_ttl);
+fill_from!(RunSettings: listen, web_config, max_server_names, histogram_server_names, series_ttl);
+fill_from!(
+    OtlpSettings: otlp_endpoint, otlp_protocol, otlp_header, otlp_ca, otlp_compression, otlp_interval,
+    otlp_timeout, otlp_logs, otlp_attribute
+);
 fill_from!(TraceSettings: format, server_name, service, result, role, count, color);
 fill_from!(DoctorSettings: format, color);
 

@@ -8,6 +8,7 @@ pub mod explain;
 pub mod export;
 pub mod host;
 pub mod output;
+pub mod overhead;
 pub mod pipeline;
 pub mod probe;
 pub mod source;

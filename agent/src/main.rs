@@ -26,9 +26,11 @@ fn main() -> ExitCode {
         }
         Command::Trace(config) => {
             log_to_stderr(config.capture.log_level);
-            commands::trace(config)
+            commands::trace(*config)
         }
         Command::Doctor(config) => commands::doctor(&config),
+        Command::Completions(shell) => commands::completions(shell),
+        Command::ManPages(directory) => commands::man_pages(&directory),
     };
     done.unwrap_or_else(|error| {
         say(format_args!("resumetry: {}", explain(error.as_ref())));
@@ -42,6 +44,9 @@ fn log_to_stderr(level: LogLevel) {
         // aya tells about every map and program it loads.
         .filter_module("aya", log::LevelFilter::Warn)
         .filter_module("aya_obj", log::LevelFilter::Warn)
+        // What goes wrong with the Kubernetes API is said by the agent, once.
+        .filter_module("kube_client", log::LevelFilter::Off)
+        .filter_module("kube_runtime", log::LevelFilter::Off)
         .format(|out, record| {
             use std::io::Write;
             writeln!(

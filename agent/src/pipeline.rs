@@ -2,9 +2,11 @@
 //! events, the clock and the process table meet; the stages do not know of each other.
 
 use std::{
+    collections::HashSet,
     io,
     sync::{
-        atomic::{AtomicBool, Ordering},
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::Sender,
     },
 };
@@ -14,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     core::{
-        decode::{Event, decode},
+        decode::{Event, LibraryCall, PrimitiveCall, decode},
         inference::Inference,
         record::{Handshake, Process},
         tracker::{Tracker, TrackerStats},
@@ -66,14 +68,59 @@ pub trait Consumer {
 /// The inputs of a pipeline.
 pub struct Pipeline {
     pub ring: EventRing,
-    pub stats: KernelStats,
+    pub stats: Arc<KernelStats>,
     pub tracker: Tracker,
+    /// Since when cryptographic primitives are timed in every library, CLOCK_MONOTONIC nanoseconds; 0:
+    /// they are not.
+    pub primitives_since: Arc<AtomicU64>,
     pub inference: Inference,
     pub processes: ProcessTable,
-    /// Told of started programs.
-    pub watcher: Sender<Notice>,
+    /// Told of started programs, and of those that make handshakes.
+    pub watcher: Watched,
     /// Gets a copy of every raw event.
     pub recorder: Option<Recorder<Box<dyn io::Write + Send>>>,
+}
+
+/// Tells the watcher of processes, each now and then.
+#[derive(Debug)]
+pub struct Watched {
+    watcher: Sender<Notice>,
+    told: HashSet<u32>,
+    forget_ns: u64,
+}
+
+/// After this long the watcher is told of a process again, nanoseconds.
+const TELL_AGAIN_NS: u64 = 5_000_000_000;
+
+/// Processes that are remembered as told.
+const MAX_TOLD: usize = 4096;
+
+impl Watched {
+    pub fn new(watcher: Sender<Notice>) -> Self {
+        Self {
+            watcher,
+            told: HashSet::new(),
+            forget_ns: 0,
+        }
+    }
+
+    /// The watcher ends only with the pipeline; a lost notice costs time, no data.
+    fn started(&self, pid: u32) {
+        let _ = self.watcher.send(Notice::Started(pid));
+    }
+
+    fn shakes(&mut self, pid: u32) {
+        if self.told.len() < MAX_TOLD && self.told.insert(pid) {
+            let _ = self.watcher.send(Notice::Shakes(pid));
+        }
+    }
+
+    fn tick(&mut self, now_ns: u64) {
+        if now_ns >= self.forget_ns {
+            self.forget_ns = now_ns + TELL_AGAIN_NS;
+            self.told.clear();
+        }
+    }
 }
 
 /// Why a pipeline ended before it was told to.
@@ -116,9 +163,11 @@ impl Pipeline {
         health.hellos = self.hellos()?;
         self.drain(consumer, &mut health)?;
         let (tracker, inference) = (&mut self.tracker, &mut self.inference);
-        let processes = &mut self.processes;
+        let (processes, watcher) = (&mut self.processes, &mut self.watcher);
         let offset = wall_offset_ns();
-        tracker.finish(&mut |handshake| deliver(handshake, inference, processes, offset, consumer));
+        tracker.finish(&mut |handshake| {
+            deliver(handshake, inference, processes, offset, watcher, consumer)
+        });
         self.tick(monotonic_ns(), consumer, &mut health)?;
         if let Some(recorder) = &mut self.recorder {
             recorder.flush().map_err(PipelineError::Record)?;
@@ -138,6 +187,7 @@ impl Pipeline {
         let Self {
             ring,
             tracker,
+            primitives_since,
             inference,
             processes,
             watcher,
@@ -146,6 +196,7 @@ impl Pipeline {
         } = self;
         let offset = wall_offset_ns();
         tracker.set_wall_offset(offset);
+        tracker.set_primitives_since(primitives_since.load(Ordering::SeqCst));
         let mut failure = None;
         let drained = ring.drain(BATCH, |bytes| {
             if let Some(recorder) = recorder
@@ -155,19 +206,20 @@ impl Pipeline {
             }
             match decode(bytes) {
                 Ok(Event::Exec { pid, .. }) => {
-                    // The watcher ends only with the pipeline; a lost notice costs time, no data.
-                    let _ = watcher.send(Notice::Started(pid));
+                    watcher.started(pid);
                 }
                 Ok(event) => {
                     match &event {
                         Event::Segment(segment) => health.last_wire_ns = segment.time_ns,
-                        Event::Library { time_ns, .. } | Event::Ticket { time_ns, .. } => {
+                        Event::Library(LibraryCall { time_ns, .. })
+                        | Event::Primitive(PrimitiveCall { time_ns, .. })
+                        | Event::Ticket { time_ns, .. } => {
                             health.last_library_ns = *time_ns;
                         }
                         Event::Exec { .. } => {}
                     }
                     tracker.on_event(&event, &mut |handshake| {
-                        deliver(handshake, inference, processes, offset, consumer);
+                        deliver(handshake, inference, processes, offset, watcher, consumer);
                     });
                 }
                 Err(error) => {
@@ -191,13 +243,14 @@ impl Pipeline {
         health: &mut Health,
     ) -> Result<(), PipelineError> {
         health.now_ns = now_ns;
+        self.watcher.tick(now_ns);
         health.kernel = self.stats.read()?;
         let lost = lost_events(&health.kernel);
         let (tracker, inference) = (&mut self.tracker, &mut self.inference);
-        let processes = &mut self.processes;
+        let (processes, watcher) = (&mut self.processes, &mut self.watcher);
         let offset = wall_offset_ns();
         tracker.tick(now_ns, lost, &mut |handshake| {
-            deliver(handshake, inference, processes, offset, consumer);
+            deliver(handshake, inference, processes, offset, watcher, consumer);
         });
         health.tracker = tracker.stats();
         consumer.tick(health);
@@ -232,8 +285,12 @@ fn deliver(
     inference: &mut Inference,
     processes: &mut ProcessTable,
     wall_offset_ns: i128,
+    watcher: &mut Watched,
     consumer: &mut impl Consumer,
 ) {
+    if let Some(pid) = handshake.pid {
+        watcher.shakes(pid);
+    }
     let process = handshake.pid.and_then(|pid| processes.lookup(pid));
     inference.complete(&mut handshake, process.as_deref());
     consumer.record(&handshake, process.as_deref(), wall_offset_ns);

@@ -4,12 +4,19 @@
 use std::{
     collections::BTreeMap,
     path::Path,
-    sync::mpsc::{Receiver, RecvTimeoutError},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+        mpsc::{Receiver, RecvTimeoutError},
+    },
     time::{Duration, Instant},
 };
 
 use crate::{
+    core::overhead::Overhead,
     host::libraries::{self, LibraryFile},
+    overhead::{Inputs, Meter},
+    pipeline::monotonic_ns,
     probe::{KernelHalf, LibraryEvents, LibraryProbes},
 };
 
@@ -63,8 +70,17 @@ impl Windows {
 pub enum Notice {
     /// This process replaced its image.
     Started(u32),
+    /// This process makes handshakes.
+    Shakes(u32),
     /// Detach everything and end.
     Stop,
+}
+
+/// What the watcher tells.
+#[derive(Debug)]
+pub enum Report {
+    Library(LibraryEvents),
+    Overhead(Overhead),
 }
 
 /// Where libraries are looked for.
@@ -74,6 +90,57 @@ pub struct Scope {
     pub libraries: Vec<LibraryFile>,
     /// When calls of the handshake function are watched.
     pub calls: Windows,
+    /// In which of those windows cryptographic primitives are timed as well.
+    pub primitives: Primitives,
+}
+
+/// In which windows cryptographic primitives are timed, and since when they are.
+#[derive(Debug, Clone, Default)]
+pub struct Primitives {
+    /// Per cent of the windows.
+    share: u8,
+    /// CLOCK_MONOTONIC, nanoseconds; 0 while they are not.
+    since_ns: Arc<AtomicU64>,
+}
+
+impl Primitives {
+    pub fn new(share: u8) -> Self {
+        Self {
+            share: share.min(100),
+            since_ns: Arc::default(),
+        }
+    }
+
+    /// Where to look since when primitives are timed in every library; 0: they are not.
+    pub fn since(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.since_ns)
+    }
+
+    /// Whether they are timed in window `number`, so that the share comes out in the long run.
+    fn are_due(&self, number: u64) -> bool {
+        let of_first = |count: u64| count * u64::from(self.share) / 100;
+        of_first(number + 1) > of_first(number)
+    }
+
+    /// Attaches or detaches. What is under way then is not timed as a whole.
+    pub fn switch(&self, half: &mut KernelHalf, probes: &mut LibraryProbes, on: bool) {
+        self.since_ns.store(0, Ordering::SeqCst);
+        if probes.time_primitives(half, on) {
+            self.since_ns.store(monotonic_ns(), Ordering::SeqCst);
+        }
+    }
+
+    /// A library was attached meanwhile, and what it did before was not timed.
+    fn begin_anew(&self, probes: &LibraryProbes) {
+        if self.since_ns.load(Ordering::SeqCst) != 0 {
+            let now_ns = if probes.times_all() {
+                monotonic_ns()
+            } else {
+                0
+            };
+            self.since_ns.store(now_ns, Ordering::SeqCst);
+        }
+    }
 }
 
 /// Runs until [`Notice::Stop`] comes or every sender is gone, and then detaches everything. The first full scan is done by the
@@ -82,12 +149,15 @@ pub fn follow(
     mut half: KernelHalf,
     mut probes: Option<LibraryProbes>,
     scope: &Scope,
+    inputs: Inputs,
     notices: &Receiver<Notice>,
-    mut report: impl FnMut(LibraryEvents),
+    mut report: impl FnMut(Report),
 ) {
+    let mut meter = Meter::new(inputs, &mut half, probes.is_some());
     let mut pending: BTreeMap<(Instant, u32), usize> = BTreeMap::new();
     let mut full_scan = Instant::now() + FULL_SCAN;
     let mut watches_calls = scope.calls.is_open_at_start();
+    let mut windows = 0;
     let mut switch = scope
         .calls
         .length(watches_calls)
@@ -95,7 +165,7 @@ pub fn follow(
     loop {
         half.flush_log();
         let due = pending.first_key_value().map(|((when, _), _)| *when);
-        let next = [due, switch]
+        let next = [due, switch, Some(meter.due())]
             .into_iter()
             .flatten()
             .fold(full_scan, Ord::min);
@@ -106,8 +176,20 @@ pub fn follow(
                 }
                 continue;
             }
+            Ok(Notice::Shakes(pid)) => {
+                meter.note(pid);
+                continue;
+            }
             Ok(Notice::Stop) | Err(RecvTimeoutError::Disconnected) => return,
             Err(RecvTimeoutError::Timeout) => {}
+        }
+        if let Some((overhead, restored)) = meter.step(&mut half, probes.as_mut()) {
+            if let Some(probes) = probes.as_mut().filter(|_| restored) {
+                for event in probes.update(&mut half, scan(scope), true) {
+                    report(Report::Library(event));
+                }
+            }
+            report(Report::Overhead(overhead));
         }
         let now = Instant::now();
         let Some(probes) = &mut probes else {
@@ -119,7 +201,17 @@ pub fn follow(
         };
         if switch.is_some_and(|when| now >= when) {
             watches_calls = !watches_calls;
+            if !watches_calls {
+                scope.primitives.switch(&mut half, probes, false);
+            }
             probes.watch_calls(&mut half, watches_calls);
+            if watches_calls {
+                let due = scope.primitives.are_due(windows);
+                windows += 1;
+                if due {
+                    scope.primitives.switch(&mut half, probes, true);
+                }
+            }
             switch = scope.calls.length(watches_calls).map(|length| now + length);
             continue;
         }
@@ -129,8 +221,15 @@ pub fn follow(
         } else {
             (look(&mut pending, now, scope), false)
         };
-        for event in probes.update(&mut half, found, complete) {
-            report(event);
+        let events = probes.update(&mut half, found, complete);
+        if events
+            .iter()
+            .any(|event| matches!(event, LibraryEvents::Attached(_)))
+        {
+            scope.primitives.begin_anew(probes);
+        }
+        for event in events {
+            report(Report::Library(event));
         }
     }
 }

@@ -322,21 +322,6 @@ fn early_data_does_not_look_like_finished() {
     assert!(record.established && record.resumed);
 }
 
-/// The ClientHello of a record with one more extension at the front.
-fn with_extension(record: &[u8], extension: &[u8]) -> Vec<u8> {
-    let mut body = record[9..].to_vec();
-    let session = 34 + 1 + usize::from(body[34]);
-    let ciphers = session + 2 + usize::from(u16::from_be_bytes([body[session], body[session + 1]]));
-    let at = ciphers + 1 + usize::from(body[ciphers]);
-    let length = u16::from_be_bytes([body[at], body[at + 1]]) + extension.len() as u16;
-    body[at..at + 2].copy_from_slice(&length.to_be_bytes());
-    body.splice(at + 2..at + 2, extension.iter().copied());
-    let mut message = vec![1, 0];
-    message.extend_from_slice(&(body.len() as u16).to_be_bytes());
-    message.extend_from_slice(&body);
-    tls(22, &message)
-}
-
 #[test]
 fn a_warning_does_not_fail_the_handshake() {
     let flights = flights("tls12_full");
@@ -434,11 +419,10 @@ fn data_that_leaves_in_a_strangers_context_joins_nothing() {
     if let Some(Owned::Segment(stray, _)) = wire.events.last_mut() {
         stray.pid_tgid = 99 << 32;
     }
-    wire.events.push(Owned::Library {
-        time_ns: wire.now_ns,
-        pid_tgid: 99 << 32,
-        ssl: SSL,
-    });
+    wire.library();
+    if let Some(Owned::Library(stray)) = wire.events.last_mut() {
+        stray.pid_tgid = 99 << 32;
+    }
     let mut bench = Bench::new(Limits::default());
     bench.feed(&wire.events);
     assert!(bench.records.is_empty());

@@ -10,8 +10,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use agent_common::{call::MachineSite, primitive};
 use proptest::prelude::*;
-use resumetry::host::openssl::{Field, InspectError, Layout, Unit, inspect};
+use resumetry::host::openssl::{
+    Field, InspectError, Layout, Machine, ReadError, Unit, inspect, inspect_file,
+};
 
 /// DWARF numbers.
 const R11: u8 = 11;
@@ -61,6 +64,72 @@ fn field(offset: u16, bytes: u8) -> Field {
         unit: Unit::AsReturned,
         tagged: false,
     }
+}
+
+/// Seen in the disassembly: what both `ossl_statem_accept` and `ossl_statem_connect` jump to, its
+/// only call of `BUF_MEM_free`, and the fields that it and `SSL_do_handshake` ask for.
+#[test]
+fn finds_the_state_machine_of_each_release() {
+    for (release, name, begin, end, state_offset, async_offset) in [
+        ("bullseye", "libssl.so.1.1", 0x4e360, 0x4e4b8, 0x48, 0x5d9),
+        ("bookworm", "libssl.so.3", 0x65ee0, 0x66028, 0x48, 0x9f1),
+        ("trixie", "libssl.so.3", 0xb4830, 0xb4a86, 0x98, 0x9b9),
+    ] {
+        let machine = Machine {
+            begin,
+            ends: vec![end],
+            site: MachineSite {
+                state_offset,
+                async_offset: Some(async_offset),
+                primitives: true,
+            },
+        };
+        assert_eq!(layout(release, name).machine, Ok(machine), "{release}");
+    }
+}
+
+/// As many places as there are calls in the disassembly: signatures, key generation, key agreement,
+/// verification; and a maker and a decrypter of tickets.
+#[test]
+fn finds_where_handshakes_have_cryptography_done() {
+    for (release, name, places) in [
+        ("bullseye", "libssl.so.1.1", [4, 2, 9, 2, 2]),
+        ("bookworm", "libssl.so.3", [6, 2, 14, 2, 2]),
+        ("trixie", "libssl.so.3", [6, 2, 14, 2, 2]),
+    ] {
+        let bytes = read(release, name);
+        let mut found = [0; primitive::COUNT];
+        for place in layout(release, name).primitives.unwrap() {
+            let (kind, _) = primitive::from_cookie(place.cookie);
+            found[kind as usize] += 1;
+            if kind as usize != primitive::TICKET {
+                // call rel32, and a jump: both are cheap to probe.
+                assert_eq!(bytes[place.begin as usize], 0xe8, "{release} {place:x?}");
+                let end = &bytes[place.ends[0] as usize..][..2];
+                assert!(
+                    matches!(
+                        end,
+                        [0x70..=0x7f | 0xeb | 0xe8 | 0xe9, _] | [0x0f, 0x80..=0x8f]
+                    ),
+                    "{release} {place:x?} {end:x?}"
+                );
+            }
+        }
+        assert_eq!(found, places, "{release}");
+    }
+}
+
+/// Fixed addresses, and OpenSSL among much else; where Node was not built to use the system's.
+#[test]
+fn finds_the_state_machine_inside_of_node() {
+    let layout = match inspect_file(Path::new("/usr/bin/node")) {
+        Ok(layout) => layout,
+        Err(ReadError::Inspect(InspectError::NotTls)) => return,
+        Err(error) => panic!("{error}"),
+    };
+    let machine = layout.machine.unwrap();
+    assert_eq!(machine.site.state_offset, 0x48);
+    assert_eq!(machine.ends.len(), 1);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod exec;
 mod library;
+mod primitive;
 mod reference;
 mod socket;
 mod ticket;

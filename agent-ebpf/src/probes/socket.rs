@@ -6,7 +6,7 @@
 
 use agent_common::{
     flow::{FlowKey, FlowState, PHASE_HANDSHAKE, PHASE_OPEN},
-    stats,
+    hits, stats,
 };
 use aya_ebpf::{
     bindings::{BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB},
@@ -18,7 +18,7 @@ use aya_ebpf::{
 use core::ptr;
 
 use crate::{
-    maps::{EMBRYONIC, NETNS_COOKIE, count, may_have_embryonic, open_socket},
+    maps::{EMBRYONIC, NETNS_COOKIE, count, hit, may_have_embryonic, open_socket},
     packet::mapped,
 };
 
@@ -31,6 +31,9 @@ pub fn tcp_established(context: SockOpsContext) -> u32 {
     if op == BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB || op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB {
         count(stats::SOCKET_EVENTS);
         open(&context, op == BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB);
+        hit(hits::SOCKET_ESTABLISHED);
+    } else {
+        hit(hits::SOCKET_PASSED);
     }
     1
 }
@@ -44,11 +47,13 @@ fn open(context: &SockOpsContext, passive: bool) {
         last_direction: 0,
         finished: 0,
         phase: PHASE_OPEN,
-        padding: [0; 3],
+        followed: 0,
+        answers: 0,
+        padding: 0,
     };
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
-    if passive && may_have_embryonic(now_ns) {
+    if passive && may_have_embryonic() {
         adopt(context, &mut state);
     }
     state.established_ns = now_ns;

@@ -11,6 +11,7 @@ use agent_common::{
         EventHeader, KIND_TICKET, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
         TICKET_SESSION, TicketEvent,
     },
+    hits,
     site::{Register, TicketSite},
     stats,
 };
@@ -28,12 +29,13 @@ use core::ptr;
 
 use crate::{
     emit,
-    maps::{EVENTS, count},
+    maps::{EVENTS, count, hit},
 };
 
 /// At the call of `EVP_CIPHER_CTX_free` at the end of ticket decryption.
 #[uprobe]
 pub fn ticket_decided(context: ProbeContext) -> u32 {
+    hit(hits::TICKET);
     // SAFETY: `context` is the program's own.
     let site = TicketSite::from_cookie(unsafe { bpf_get_attach_cookie(context.as_ptr()) });
     // Without a context there was no ticket to decrypt: an empty extension asks for one, and what
@@ -54,6 +56,7 @@ pub fn ticket_decided(context: ProbeContext) -> u32 {
 /// At the return of `lookup_sess_in_cache`, with the session or null.
 #[uretprobe]
 pub fn session_looked_up(context: RetProbeContext) -> u32 {
+    hit(hits::LOOKUP);
     // SAFETY: `context` is the program's own.
     let site = TicketSite::from_cookie(unsafe { bpf_get_attach_cookie(context.as_ptr()) });
     report(site, TICKET_LOOKUP, context.ret());

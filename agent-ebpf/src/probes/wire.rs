@@ -7,17 +7,19 @@ use core::{mem::MaybeUninit, ptr};
 
 use agent_common::{
     event::{
-        EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO,
-        SEGMENT_LAST, SEGMENT_RST, SegmentEvent,
+        EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_AFTER_CALL, SEGMENT_EARLY, SEGMENT_FIN,
+        SEGMENT_FOLLOWED, SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST, SegmentEvent,
     },
     flow::{FlowState, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_OVER},
-    limits, stats,
+    hits, limits, stats,
 };
 use aya_ebpf::{
     bindings::{__sk_buff, bpf_sock, bpf_tcp_sock},
     helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns,
-        generated::{bpf_get_netns_cookie, bpf_sk_fullsock, bpf_tcp_sock as tcp_sock},
+        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
+        generated::{
+            bpf_get_netns_cookie, bpf_sk_fullsock, bpf_skc_to_tcp_sock, bpf_tcp_sock as tcp_sock,
+        },
     },
     macros::cgroup_skb,
     programs::SkBuffContext,
@@ -26,8 +28,8 @@ use aya_ebpf::{
 use crate::{
     emit, filter,
     maps::{
-        CURRENT_PID, EMBRYONIC, LIBRARY_TAP, NETNS_COOKIE, TASKS, count, note_embryonic,
-        open_socket, socket_state,
+        CURRENT_PID, EMBRYONIC, ESTABLISHED, FOLLOWED_SHARE, LIBRARY_TAP, NETNS_COOKIE, TASKS,
+        count, has_calls, hit, may_have_embryonic, note_embryonic, open_socket, socket_state,
     },
     packet::{self, Segment},
 };
@@ -43,14 +45,14 @@ const PASS: i32 = 1;
 /// Received packets.
 #[cgroup_skb(ingress)]
 pub fn wire_ingress(context: SkBuffContext) -> i32 {
-    let _ = observe(context.skb.skb, INGRESS);
+    hit(observe(context.skb.skb, INGRESS));
     PASS
 }
 
 /// Sent packets; runs in the sending thread unless TCP sends from its timers or on an ACK.
 #[cgroup_skb(egress)]
 pub fn wire_egress(context: SkBuffContext) -> i32 {
-    let _ = observe(context.skb.skb, EGRESS);
+    hit(observe(context.skb.skb, EGRESS));
     PASS
 }
 
@@ -95,12 +97,12 @@ impl Socket {
         }
     }
 
-    /// True where the connection's first data may have come before its socket: without the socket
-    /// tap nobody has moved its state into the socket.
+    /// True where the connection's first data may have come before its socket, and nobody has moved
+    /// its state into the socket yet.
     #[inline(always)]
     fn may_be_embryonic(&self) -> bool {
         let limit = u64::from(limits::CAPTURE_BYTES);
-        self.bytes_received <= limit && self.bytes_acked <= limit
+        self.bytes_received <= limit && self.bytes_acked <= limit && may_have_embryonic()
     }
 
     /// Where `segment` stands relative to the start of its stream. With deferred accept or a lost
@@ -153,8 +155,41 @@ fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
     }
 }
 
+/// Looks at a packet; says how far it had to go, as `hits::WIRE_…`.
 #[inline(always)]
-fn observe(skb: *mut __sk_buff, direction: u8) -> Option<()> {
+fn observe(skb: *mut __sk_buff, direction: u8) -> u32 {
+    if is_bare(skb) {
+        return hits::WIRE_HEADERS;
+    }
+    let Some((state, socket)) = candidate(skb) else {
+        return hits::WIRE_PASSED;
+    };
+    let copied = packet::segment(skb).and_then(|segment| {
+        if segment.payload == 0 && segment.ending() == 0 {
+            return None;
+        }
+        handshake(skb, &socket, state, &segment, direction)
+    });
+    match copied {
+        Some(()) => hits::WIRE_COPIED,
+        None => hits::WIRE_HEADERS,
+    }
+}
+
+/// True for a packet that is nothing but headers, as a third of those of a short connection are: an
+/// acknowledgment, or no TCP. Only packets that are short enough are looked at, which costs less
+/// than finding their socket's state; a longer one of that kind is found out later.
+#[inline(always)]
+fn is_bare(skb: *mut __sk_buff) -> bool {
+    // SAFETY: `skb` is the program's context.
+    let length = unsafe { (*skb).len };
+    length <= packet::BARE_BYTES
+        && packet::segment(skb).is_none_or(|segment| segment.payload == 0 && segment.ending() == 0)
+}
+
+/// The state, which may be null, and the socket of a packet that may belong to a handshake.
+#[inline(always)]
+fn candidate(skb: *mut __sk_buff) -> Option<(*mut FlowState, Socket)> {
     // SAFETY: `skb` is the program's context; the state lives as long as the socket.
     let state = unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
@@ -169,14 +204,10 @@ fn observe(skb: *mut __sk_buff, direction: u8) -> Option<()> {
     };
     // SAFETY: `full_socket` gives what the function asks for.
     let socket = unsafe { Socket::read(full_socket(skb)?)? };
-    let segment = packet::segment(skb)?;
-    if segment.payload == 0 && segment.ending() == 0 {
-        return None;
-    }
-    handshake(skb, &socket, state, &segment, direction)
+    Some((state, socket))
 }
 
-/// A segment that may belong to a handshake.
+/// A segment that may belong to a handshake; `None` where nothing of it was handed over.
 ///
 /// Not inlined: event and caller do not fit into one frame of the 512 bytes of stack.
 #[inline(never)]
@@ -205,18 +236,13 @@ fn handshake(
         event.key.netns = unsafe { bpf_get_netns_cookie(skb.cast()) };
     }
     packet::fill_key(skb, segment, direction, &mut event.key)?;
+    let mut state = state;
+    if state.is_null() && may_have_embryonic() {
+        state = adopt(skb, socket, event);
+    }
     // SAFETY: the state stays valid while the program runs; two CPUs may race on one flow, which
     // can only misjudge the turn by one.
-    let flow = unsafe {
-        if state.is_null() {
-            EMBRYONIC
-                .get_ptr_mut(&event.key)
-                .map(|flow| &mut *flow)
-                .filter(|flow| flow.phase == PHASE_HANDSHAKE)
-        } else {
-            Some(&mut *state)
-        }
-    };
+    let flow = unsafe { state.as_mut() };
     if flow.is_none() && (position == Position::Later || segment.payload == 0) {
         return None;
     }
@@ -243,7 +269,7 @@ fn handshake(
             if early && segment.payload != 0 {
                 event.flags |= SEGMENT_EARLY;
                 copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
-                return None;
+                return Some(());
             }
             if let Some(flow) = flow {
                 // The first data is not TLS, or the connection ended without any.
@@ -257,6 +283,34 @@ fn handshake(
     }
     copy(skb, segment, event, offset, room);
     Some(())
+}
+
+/// The state of a connection whose first data came before its socket, moved there if it is there now;
+/// null where none is known.
+#[inline(always)]
+fn adopt(skb: *mut __sk_buff, socket: &Socket, event: &SegmentEvent) -> *mut FlowState {
+    let Some(noted) = EMBRYONIC.get_ptr_mut(&event.key) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: the element stays valid while the program runs.
+    let mut state = unsafe { *noted };
+    if state.phase != PHASE_HANDSHAKE {
+        return ptr::null_mut();
+    }
+    if socket.listening {
+        return noted;
+    }
+    let Some(sk) = full_socket(skb) else {
+        return noted;
+    };
+    // SAFETY: `full_socket` gives what the functions ask for.
+    unsafe {
+        if !open_socket(sk, &mut state) {
+            return noted;
+        }
+        let _ = EMBRYONIC.remove(&event.key);
+        socket_state(sk)
+    }
 }
 
 /// An event of zeros, written word by word: left to itself the compiler calls a `memset` that walks
@@ -279,10 +333,13 @@ fn sender(event: &mut SegmentEvent) {
     if CURRENT_PID.load() == 1 {
         let task = bpf_get_current_pid_tgid();
         event.pid_tgid = task;
-        if LIBRARY_TAP.load() == 1 {
+        if LIBRARY_TAP.load() == 1 && has_calls() {
             // SAFETY: a copy of one word; the slot belongs to the current thread.
-            if let Some(ssl) = unsafe { TASKS.get(&task) } {
-                event.ssl = *ssl;
+            if let Some(call) = unsafe { TASKS.get(&task) } {
+                event.ssl = call.ssl;
+                if call.is_inside == 0 {
+                    event.flags |= SEGMENT_AFTER_CALL;
+                }
             }
         }
     }
@@ -299,6 +356,10 @@ fn begin(
 ) -> Option<()> {
     count(stats::HELLOS);
     event.flags |= SEGMENT_HELLO;
+    let followed = is_followed(event.header.time_ns as u32 ^ segment.sequence);
+    if followed {
+        event.flags |= SEGMENT_FOLLOWED;
+    }
     let mut state = FlowState {
         established_ns: 0,
         start: if event.direction == INGRESS {
@@ -310,7 +371,9 @@ fn begin(
         last_direction: event.direction,
         finished: 0,
         phase: PHASE_HANDSHAKE,
-        padding: [0; 3],
+        followed: u8::from(followed),
+        answers: 0,
+        padding: 0,
     };
     let kept = match flow {
         Some(flow) => {
@@ -322,15 +385,58 @@ fn begin(
             true
         }
         None if socket.listening => note_embryonic(&event.key, &state, event.header.time_ns),
-        // Established before the agent was there, or without the socket tap.
-        // SAFETY: `full_socket` gives what the function asks for.
-        None => unsafe { open_socket(full_socket(skb)?, &mut state) },
+        None => {
+            let sk = full_socket(skb)?;
+            // SAFETY: `full_socket` gives what the functions ask for.
+            unsafe {
+                state.established_ns = established_ns(sk);
+                event.established_ns = state.established_ns;
+                open_socket(sk, &mut state)
+            }
+        }
     };
     if !kept {
         count(stats::WIRE_LOST_MAP_FULL);
         return None;
     }
     Some(())
+}
+
+/// When the connection of a socket that has not received anything was established, nanoseconds of the
+/// monotonic clock; 0 where it is not known.
+///
+/// TCP notes it for its receive buffer (`tcp_init_buffer_space`, net/ipv4/tcp_input.c; microseconds
+/// since 4.13), right after `sock_ops` would be told, and changes it no sooner than a process reads.
+///
+/// # Safety
+/// `sk` is a full socket that the verifier knows as such.
+#[inline(always)]
+unsafe fn established_ns(sk: *mut bpf_sock) -> u64 {
+    let offset = ESTABLISHED.load();
+    if offset == 0 {
+        return 0;
+    }
+    // SAFETY: as above; the first helper gives a pointer to a TCP socket, or null, and the second
+    // checks the address.
+    let microseconds = unsafe {
+        let tcp = bpf_skc_to_tcp_sock(sk.cast());
+        if tcp.is_null() {
+            return 0;
+        }
+        bpf_probe_read_kernel(tcp.byte_add(offset as usize).cast::<u64>())
+    };
+    microseconds.unwrap_or(0).wrapping_mul(1000)
+}
+
+/// Whether a connection that begins now is one of those that are followed to their first response.
+/// `seed` is as good as random: nanoseconds of its first byte, and its sequence number. The kernel's
+/// random numbers cost a cache miss.
+#[inline(always)]
+fn is_followed(seed: u32) -> bool {
+    // The golden ratio (Knuth, TAOCP 6.4): spreads what differs in the low bits over all.
+    const SPREAD: u32 = 0x9e37_79b1;
+    let share = FOLLOWED_SHARE.load();
+    share == u32::MAX || seed.wrapping_mul(SPREAD) < share
 }
 
 /// Another segment of a flow in its handshake: its place in the stream, and how many bytes of it
@@ -354,13 +460,24 @@ fn follow(
             flow.last_direction = direction;
             flow.turn += 1;
         }
-        if late && flow.turn >= limits::LATE_TURN {
+        let mut turns = limits::MAX_TURNS;
+        if flow.followed == 1 {
+            turns = limits::MAX_FOLLOWED_TURNS;
+            if late && flow.turn >= limits::LATE_TURN {
+                room = limits::ANSWER_SNAP_BYTES;
+                // The server speaks in even turns.
+                flow.answers += (flow.turn as u8 + 1) & 1;
+                if flow.answers >= limits::MAX_ANSWERS {
+                    event.flags |= SEGMENT_LAST;
+                }
+            }
+        } else if late && flow.turn >= limits::LATE_TURN {
             room = limits::LATE_SNAP_BYTES;
             if flow.turn > limits::LATE_TURN && segment.payload > limits::ENCRYPTED_ALERT_BYTES {
                 event.flags |= SEGMENT_LAST;
             }
         }
-        if offset >= limits::CAPTURE_BYTES || flow.turn > limits::MAX_TURNS {
+        if offset >= limits::CAPTURE_BYTES || flow.turn > turns {
             event.flags |= SEGMENT_LAST;
             room = 0;
         }
@@ -405,8 +522,8 @@ fn copy(
     }
     let flags = event.flags;
     // What stands at the first byte belongs to the first piece, what ends the stream to the last.
-    let first_only = flags & SEGMENT_HELLO;
-    let every = flags & SEGMENT_EARLY;
+    let first_only = flags & (SEGMENT_HELLO | SEGMENT_FOLLOWED);
+    let every = flags & (SEGMENT_EARLY | SEGMENT_AFTER_CALL);
     let mut done = 0;
     // CAPTURE_BYTES / PIECE_BYTES pieces at most.
     for _ in 0..(limits::CAPTURE_BYTES as usize / limits::PIECE_BYTES) {
@@ -427,7 +544,7 @@ fn copy(
             event.flags |= first_only;
         }
         if last {
-            event.flags |= flags & !SEGMENT_HELLO;
+            event.flags |= flags & !(SEGMENT_HELLO | SEGMENT_FOLLOWED);
         }
         event.header.size = size_of::<SegmentEvent>() as u32 + captured;
         emit::segment(skb, event, segment.offset + done);

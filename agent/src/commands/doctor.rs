@@ -1,7 +1,7 @@
 //! `resumetry doctor`.
 
 use std::{
-    io::{self, IsTerminal, Write},
+    io::{self, IsTerminal},
     process::ExitCode,
 };
 
@@ -23,8 +23,6 @@ pub fn doctor(config: &DoctorConfig) -> anyhow::Result<ExitCode> {
             )
         }
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
-        _ => Ok(ExitCode::from(report.exit_code())),
-    }
+    super::print(text.as_bytes())?;
+    Ok(ExitCode::from(report.exit_code()))
 }

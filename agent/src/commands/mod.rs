@@ -1,10 +1,22 @@
 //! One file a command: each builds its stages, runs them and says how it went.
 
 mod doctor;
+mod help;
 mod run;
 mod shutdown;
 mod trace;
 
 pub use doctor::doctor;
+pub use help::{completions, man_pages};
 pub use run::run;
 pub use trace::trace;
+
+use std::io::{self, Write as _};
+
+/// Writes to standard output; that nobody reads it any more is a quiet end.
+fn print(text: &[u8]) -> io::Result<()> {
+    match io::stdout().write_all(text) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
+}

@@ -13,7 +13,7 @@ use std::{
 use agent_common::stats;
 use anyhow::Context as _;
 use resumetry::{
-    capture::{Capture, LibraryReport},
+    capture::{Capture, Reporter},
     config::RunConfig,
     core::{
         aggregate::AggregateConfig,
@@ -22,12 +22,15 @@ use resumetry::{
     explain::say,
     export::{
         EventLoss, HandshakeLoss, Readiness, State,
+        otlp::{LogQueue, Otlp},
         server::{bind, serve},
+        web::Web,
     },
-    host::libraries::detect_version,
+    host::{libraries::detect_version, pods::PodTable},
     pipeline::{Consumer, Health, monotonic_ns, unix_seconds, wall_offset_ns},
     probe::LibraryEvents,
     tap::Tap,
+    watch::Report,
 };
 
 use super::shutdown;
@@ -46,6 +49,11 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()
         .context("cannot start the HTTP server's threads")?;
+    let web = match &config.web_config {
+        Some(path) => Web::read(path)?,
+        None => Web::default(),
+    };
+    let scheme = web.scheme();
     // Before anything is attached: a port in use is the likelier mistake.
     let listener = runtime.block_on(bind(config.listen))?;
     let address = listener.local_addr()?;
@@ -64,28 +72,47 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     ));
     let server = runtime.spawn(serve(
         listener,
+        web,
         Arc::clone(&state),
         stopped(Arc::clone(&stop)),
     ));
 
-    let capture = Capture::start(&config.capture, report_libraries(Arc::clone(&state)))?;
+    let otlp = config.otlp.as_ref().map(|otlp| {
+        Otlp::start(
+            otlp,
+            &config.capture.labels,
+            config.capture.client_address,
+            &state,
+            &runtime,
+        )
+    });
+    let otlp = otlp.transpose()?;
+
+    let capture = Capture::start(&config.capture, reporter(Arc::clone(&state)))?;
     let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     state.set_readiness(Readiness::Ready);
     say(format_args!(
-        "ready: http://{address}/metrics (taps: {}; libraries: {})",
+        "ready: {scheme}://{address}/metrics (taps: {}; libraries: {})",
         taps.join(", "),
         capture.libraries
     ));
+    let pods = capture.pods.clone();
     let (pipeline, watcher) = capture.into_parts();
     let mut counts = Counts {
         state: Arc::clone(&state),
         // Never 0: series counted before the first tick would look idle since boot.
         now_ns: monotonic_ns(),
         next_expiry_ns: 0,
+        pods,
+        logs: otlp.as_ref().and_then(Otlp::logs),
     };
     let captured = pipeline.run(&mut counts, &stop);
     drop(watcher);
+    drop(counts);
     state.set_readiness(Readiness::NotReady("shutting down".into()));
+    if let Some(otlp) = otlp {
+        runtime.block_on(otlp.finish());
+    }
     // The server must end too when it was the capture that failed.
     stop.store(true, Ordering::Relaxed);
     let served = runtime
@@ -102,10 +129,14 @@ async fn stopped(stop: Arc<AtomicBool>) {
     }
 }
 
-/// Keeps `resumetry_libraries_attached` true.
-fn report_libraries(state: Arc<State>) -> LibraryReport {
+/// Keeps what the watcher tells in `resumetry_libraries_attached` and `resumetry_probe_…`.
+fn reporter(state: Arc<State>) -> Reporter {
     let mut attached = BTreeMap::new();
-    Box::new(move |event| {
+    Box::new(move |report| {
+        let event = match report {
+            Report::Library(event) => event,
+            Report::Overhead(overhead) => return state.set_overhead(overhead.clone()),
+        };
         match event {
             LibraryEvents::Attached(file) => {
                 let version = detect_version(file).unwrap_or_else(|| "unknown".into());
@@ -128,12 +159,18 @@ struct Counts {
     state: Arc<State>,
     now_ns: u64,
     next_expiry_ns: u64,
+    /// The pods of this node, where Kubernetes tells of them.
+    pods: Option<Arc<PodTable>>,
+    /// Where records go besides, when that was asked for.
+    logs: Option<LogQueue>,
 }
 
 impl Consumer for Counts {
-    fn record(&mut self, handshake: &Handshake, process: Option<&Process>, _wall_offset_ns: i128) {
-        let service = process.and_then(|process| process.service.as_deref());
-        self.state.record(handshake, service, self.now_ns);
+    fn record(&mut self, handshake: &Handshake, process: Option<&Process>, wall_offset_ns: i128) {
+        self.state.record_of(handshake, process, self.now_ns);
+        if let Some(logs) = &self.logs {
+            logs.push(handshake, process, wall_offset_ns);
+        }
     }
 
     fn tick(&mut self, health: &Health) {
@@ -186,6 +223,9 @@ impl Consumer for Counts {
             .saturating_sub(tracker.not_tls + tracker.flows + tracker.unfinished)
             .max(tracker.described);
         state.set_coverage(Tap::Wire, tracker.described, counted);
+        if let Some(pods) = &self.pods {
+            state.set_pods(pods.len(), pods.failures());
+        }
         let offset = wall_offset_ns();
         state.set_wall_offset(offset);
         for (probe, last_ns) in [

@@ -16,14 +16,14 @@ fn command(arguments: &[&str]) -> Result<Command, String> {
 
 fn run_config(arguments: &[&str]) -> RunConfig {
     match command(&[&["run"], arguments].concat()) {
-        Ok(Command::Run(config)) => config,
+        Ok(Command::Run(config)) => *config,
         other => panic!("{other:?}"),
     }
 }
 
 fn trace_config(arguments: &[&str]) -> TraceConfig {
     match command(&[&["trace"], arguments].concat()) {
-        Ok(Command::Trace(config)) => config,
+        Ok(Command::Trace(config)) => *config,
         other => panic!("{other:?}"),
     }
 }
@@ -94,20 +94,36 @@ const EVERY_KEY: &[(&str, &str)] = &[
     ("handshake-calls", "25"),
     ("handshake-timeout", "\"5s\""),
     ("histogram-server-names", "3"),
+    ("kubeconfig", "\"/etc/kubelet.conf\""),
+    ("kubernetes-node", "\"node-1\""),
     ("label", "[\"pop=fra1\", \"tier=edge\"]"),
     ("library", "[\"/usr/lib/libssl.so.3\"]"),
     ("listen", "\"[::]:9000\""),
     ("log-level", "\"debug\""),
+    ("max-overhead", "0.5"),
     ("max-server-names", "30"),
+    ("otlp-attribute", "[\"team=web\"]"),
+    ("otlp-ca", "\"/etc/ca.pem\""),
+    ("otlp-compression", "\"none\""),
+    ("otlp-endpoint", "\"https://otlp.example.com\""),
+    ("otlp-header", "[\"authorization=Bearer x\"]"),
+    ("otlp-interval", "\"20s\""),
+    ("otlp-logs", "true"),
+    ("otlp-protocol", "\"grpc\""),
+    ("otlp-timeout", "\"3s\""),
     ("pid", "[1, 22]"),
+    ("pod-label", "[\"app.kubernetes.io/version\"]"),
     ("record-events", "\"/tmp/events\""),
     ("result", "\"failed\""),
+    ("responses", "75"),
+    ("primitives", "40"),
     ("ring-bytes", "65536"),
     ("role", "\"client\""),
     ("series-ttl", "\"10m\""),
     ("server-name", "\"*.example.com\""),
     ("service", "\"nginx\""),
     ("taps", "\"all\""),
+    ("web-config", "\"/etc/resumetry/web.yml\""),
 ];
 
 fn every_key() -> String {
@@ -132,20 +148,40 @@ fn every_flag_has_its_key_and_the_key_reaches_the_configuration() {
         ring_bytes: 65_536,
         handshake_timeout: Duration::from_secs(5),
         handshake_calls: 25,
+        responses: 75,
+        primitives: 40,
+        max_overhead: "0.5".parse().unwrap(),
         fingerprint_salt: "s".to_owned(),
         check_weak_keys: true,
         client_address: AddressMask::Prefix,
         log_level: LogLevel::Debug,
         record_events: Some("/tmp/events".into()),
+        kubernetes: KubernetesConfig {
+            node: Some("node-1".to_owned()),
+            kubeconfig: Some("/etc/kubelet.conf".into()),
+            pod_labels: vec!["app.kubernetes.io/version".to_owned()],
+        },
     };
     assert_eq!(
         run_config(&["--config", file.path()]),
         RunConfig {
             capture: capture.clone(),
             listen: "[::]:9000".parse().unwrap(),
+            web_config: Some("/etc/resumetry/web.yml".into()),
             max_server_names: 30,
             histogram_server_names: 3,
             series_ttl: Duration::from_secs(600),
+            otlp: Some(otlp::OtlpConfig {
+                endpoint: "https://otlp.example.com".parse().unwrap(),
+                protocol: otlp::Protocol::Grpc,
+                headers: vec!["authorization=Bearer x".parse().unwrap()],
+                ca: Some("/etc/ca.pem".into()),
+                compression: otlp::Compression::None,
+                interval: Duration::from_secs(20),
+                timeout: Duration::from_secs(3),
+                logs: true,
+                attributes: vec!["team=web".parse().unwrap()],
+            }),
         }
     );
     assert_eq!(
@@ -201,6 +237,16 @@ fn handshake_calls_are_sampled_unless_somebody_looks() {
         100
     );
     assert_eq!(trace_config(&[]).capture.handshake_calls, 100);
+}
+
+#[test]
+fn responses_are_sampled_unless_somebody_looks() {
+    assert_eq!(run_config(&[]).capture.responses, 10);
+    assert_eq!(trace_config(&[]).capture.responses, 100);
+    assert_eq!(
+        command(&["run", "--responses", "101"]).unwrap_err(),
+        "--responses is a share in per cent, 0 to 100, and not 101"
+    );
 }
 
 #[test]
@@ -277,9 +323,9 @@ fn unknown_keys_are_named_with_line_and_nearest_key() {
         ],
     );
     file_error(
-        "config = \"other.toml\"\n",
+        "include = \"other.toml\"\n",
         expect![
-            "FILE:1: unknown key `config`; keys are spelled like the flags in `resumetry run --help`"
+            "FILE:1: unknown key `include`; keys are spelled like the flags in `resumetry run --help`"
         ],
     );
 }
@@ -435,4 +481,16 @@ fn help_shows_no_salt_and_no_developer_flag() {
             .to_string()
             .contains("record-events")
     );
+}
+
+#[test]
+fn the_daemon_may_cost_one_per_cent_and_what_somebody_watches_more() {
+    let ratio = |limit: OverheadLimit| limit.ratio();
+    assert_eq!(ratio(run_config(&[]).capture.max_overhead), Some(0.01));
+    assert_eq!(ratio(trace_config(&[]).capture.max_overhead), Some(0.1));
+    let without = run_config(&["--max-overhead", "none"]);
+    assert_eq!(ratio(without.capture.max_overhead), None);
+    let file = TempFile::new("max-overhead = \"none\"\n");
+    let without = run_config(&["--config", file.path()]);
+    assert_eq!(ratio(without.capture.max_overhead), None);
 }

@@ -244,6 +244,54 @@ impl FromStr for Span {
     }
 }
 
+/// `--max-overhead`: a part of the servers' CPU time, or no limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OverheadLimit {
+    /// In millionths, so that equal limits are equal.
+    millionths: Option<u32>,
+}
+
+impl OverheadLimit {
+    /// No limit.
+    pub const NONE: Self = Self { millionths: None };
+
+    pub const fn percent(percent: u32) -> Self {
+        Self {
+            millionths: Some(percent * 10_000),
+        }
+    }
+
+    /// As a ratio; `None` is no limit.
+    pub fn ratio(self) -> Option<f64> {
+        self.millionths
+            .map(|millionths| f64::from(millionths) / 1e6)
+    }
+
+    /// 0 is refused: that it means "no limit" is as likely as that it means "no cost", which only
+    /// `--taps wire` comes near.
+    fn from_percent(percent: f64) -> Result<Self, ValueError> {
+        let millionths = (percent * 1e4).round();
+        if !(1.0..=1e6).contains(&millionths) {
+            return Err(ValueError::Overhead);
+        }
+        Ok(Self {
+            millionths: Some(millionths as u32),
+        })
+    }
+}
+
+impl FromStr for OverheadLimit {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        if text == "none" {
+            return Ok(Self::NONE);
+        }
+        let number = text.strip_suffix('%').unwrap_or(text).trim_end();
+        Self::from_percent(number.parse().map_err(|_| ValueError::Overhead)?)
+    }
+}
+
 /// Why a single value is refused.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
@@ -257,23 +305,28 @@ pub enum ValueError {
     Size,
     #[error("expected a span of time with its unit, such as 30s, 5m or 1h")]
     Span,
+    #[error("expected a part in per cent, 0.0001 to 100, such as 1 or 0.5, or `none` for no limit")]
+    Overhead,
 }
 
 /// Reads a value that is text in TOML through its `FromStr`.
 macro_rules! deserialize_from_text {
     ($type:ty, $expected:literal) => {
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 struct Visitor;
 
-                impl de::Visitor<'_> for Visitor {
+                impl serde::de::Visitor<'_> for Visitor {
                     type Value = $type;
 
-                    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                    fn expecting(
+                        &self,
+                        formatter: &mut std::fmt::Formatter<'_>,
+                    ) -> std::fmt::Result {
                         formatter.write_str($expected)
                     }
 
-                    fn visit_str<E: de::Error>(self, text: &str) -> Result<$type, E> {
+                    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<$type, E> {
                         text.parse().map_err(E::custom)
                     }
                 }
@@ -283,6 +336,8 @@ macro_rules! deserialize_from_text {
         }
     };
 }
+
+pub(super) use deserialize_from_text;
 
 deserialize_from_text!(Label, "a label such as \"pop=fra1\"");
 deserialize_from_text!(Span, "a span of time such as \"30s\"");
@@ -311,6 +366,35 @@ impl<'de> Deserialize<'de> for ByteSize {
             }
 
             fn visit_str<E: de::Error>(self, text: &str) -> Result<ByteSize, E> {
+                text.parse().map_err(E::custom)
+            }
+        }
+
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl<'de> Deserialize<'de> for OverheadLimit {
+    /// A percentage may stand in TOML as a number.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+
+        impl de::Visitor<'_> for Visitor {
+            type Value = OverheadLimit;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a part in per cent, such as 0.5, or \"none\"")
+            }
+
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<OverheadLimit, E> {
+                self.visit_f64(number as f64)
+            }
+
+            fn visit_f64<E: de::Error>(self, number: f64) -> Result<OverheadLimit, E> {
+                OverheadLimit::from_percent(number).map_err(E::custom)
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<OverheadLimit, E> {
                 text.parse().map_err(E::custom)
             }
         }
@@ -365,6 +449,23 @@ mod tests {
             "18446744073709551616",
         ] {
             assert_eq!(text.parse::<ByteSize>(), Err(ValueError::Size), "{text}");
+        }
+    }
+
+    #[test]
+    fn reads_limits_of_the_overhead_in_per_cent_or_none() {
+        let limit = |text: &str| text.parse::<OverheadLimit>().map(OverheadLimit::ratio);
+        assert_eq!(limit("1"), Ok(Some(0.01)));
+        assert_eq!(limit("0.5%"), Ok(Some(0.005)));
+        assert_eq!(limit("0.001"), Ok(Some(0.000_01)));
+        assert_eq!(limit("none"), Ok(None));
+    }
+
+    #[test]
+    fn rejects_limits_of_the_overhead_that_say_nothing() {
+        for text in ["", "0", "-1", "101", "nan", "inf", "all", "1 per cent"] {
+            let limit = text.parse::<OverheadLimit>();
+            assert_eq!(limit, Err(ValueError::Overhead), "{text}");
         }
     }
 

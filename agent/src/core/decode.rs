@@ -3,11 +3,13 @@
 use core::mem::{offset_of, size_of};
 
 use agent_common::event::{
-    EGRESS, EventHeader, ExecEvent, KIND_EXEC, KIND_LIBRARY, KIND_SEGMENT, KIND_TICKET,
-    LibraryEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
+    EGRESS, EventHeader, ExecEvent, KIND_EXEC, KIND_LIBRARY, KIND_PRIMITIVE, KIND_SEGMENT,
+    KIND_TICKET, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LibraryEvent, NO_CPU_TIME,
+    PrimitiveEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
     TICKET_SESSION, TicketEvent,
 };
 use agent_common::flow::FlowKey;
+use agent_common::primitive;
 
 /// Largest payload one event may stand for: a GSO packet holds at most 64 KiB by default and
 /// 512 KiB with BIG TCP, so a larger figure is damage.
@@ -17,25 +19,56 @@ const MAX_PAYLOAD: u32 = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     Segment(Segment<'a>),
-    /// `SSL_do_handshake` returned 1.
-    Library {
-        time_ns: u64,
-        pid_tgid: u64,
-        ssl: u64,
-    },
+    /// A call that drives a handshake returned.
+    Library(LibraryCall),
     /// A library is done decrypting an offered ticket, or looking up an offered session ID.
     Ticket {
         time_ns: u64,
         pid_tgid: u64,
         decision: TicketDecision,
     },
+    /// A cryptographic primitive was done inside a handshake call.
+    Primitive(PrimitiveCall),
     /// A process replaced its image.
     Exec {
         pid: u32,
     },
 }
 
-/// What came of decrypting a ticket, or of looking up a session ID; what the library then did with the session is not in it.
+/// A call that drives a handshake, see [`LibraryEvent`] for each field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LibraryCall {
+    /// Of the return.
+    pub time_ns: u64,
+    pub entry_ns: u64,
+    pub pid_tgid: u64,
+    pub ssl: u64,
+    pub cpu_ns: Option<u64>,
+    pub result: i32,
+    pub number: u32,
+    /// The call begins its handshake.
+    pub begins: bool,
+    /// A result of 1 is the end of the handshake for certain, and nothing else is.
+    pub is_exact: bool,
+    /// It is known where the library has primitives done.
+    pub has_primitives: bool,
+}
+
+/// A cryptographic primitive, see [`PrimitiveEvent`] for each field.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PrimitiveCall {
+    /// Of its end.
+    pub time_ns: u64,
+    pub entry_ns: u64,
+    pub pid_tgid: u64,
+    pub ssl: u64,
+    pub cpu_ns: Option<u64>,
+    /// Below `primitive::COUNT`.
+    pub primitive: usize,
+}
+
+/// What came of decrypting a ticket, or of looking up a session ID; what the library then did with
+/// the session is not in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TicketDecision {
     /// The library holds no key of the ticket's name.
@@ -85,7 +118,7 @@ pub enum DecodeError {
     Size { size: u32, length: usize },
     #[error("unknown event kind {0}")]
     Kind(u32),
-    #[error("captured, payload or direction out of range")]
+    #[error("captured, payload, direction or primitive out of range")]
     Range,
 }
 
@@ -109,11 +142,20 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
             let fixed = event
                 .first_chunk::<{ size_of::<LibraryEvent>() }>()
                 .ok_or(short)?;
-            Ok(Event::Library {
+            let cpu_ns = u64_at(fixed, offset_of!(LibraryEvent, cpu_ns));
+            let flags = u32_at(fixed, offset_of!(LibraryEvent, flags));
+            Ok(Event::Library(LibraryCall {
                 time_ns,
+                entry_ns: u64_at(fixed, offset_of!(LibraryEvent, entry_ns)),
                 pid_tgid: u64_at(fixed, offset_of!(LibraryEvent, pid_tgid)),
                 ssl: u64_at(fixed, offset_of!(LibraryEvent, ssl)),
-            })
+                cpu_ns: (cpu_ns != NO_CPU_TIME).then_some(cpu_ns),
+                result: u32_at(fixed, offset_of!(LibraryEvent, result)).cast_signed(),
+                number: u32_at(fixed, offset_of!(LibraryEvent, number)),
+                begins: flags & LIBRARY_BEGINS != 0,
+                is_exact: flags & LIBRARY_EXACT != 0,
+                has_primitives: flags & LIBRARY_PRIMITIVES != 0,
+            }))
         }
         KIND_TICKET => {
             let fixed = event
@@ -124,6 +166,24 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 pid_tgid: u64_at(fixed, offset_of!(TicketEvent, pid_tgid)),
                 decision: ticket_decision(fixed),
             })
+        }
+        KIND_PRIMITIVE => {
+            let fixed = event
+                .first_chunk::<{ size_of::<PrimitiveEvent>() }>()
+                .ok_or(short)?;
+            let cpu_ns = u64_at(fixed, offset_of!(PrimitiveEvent, cpu_ns));
+            let primitive = u32_at(fixed, offset_of!(PrimitiveEvent, primitive)) as usize;
+            if primitive >= primitive::COUNT {
+                return Err(DecodeError::Range);
+            }
+            Ok(Event::Primitive(PrimitiveCall {
+                time_ns,
+                entry_ns: u64_at(fixed, offset_of!(PrimitiveEvent, entry_ns)),
+                pid_tgid: u64_at(fixed, offset_of!(PrimitiveEvent, pid_tgid)),
+                ssl: u64_at(fixed, offset_of!(PrimitiveEvent, ssl)),
+                cpu_ns: (cpu_ns != NO_CPU_TIME).then_some(cpu_ns),
+                primitive,
+            }))
         }
         KIND_EXEC => {
             let fixed = event

@@ -1,6 +1,7 @@
 //! What follows from comparing handshakes: why an offer was refused, inferred from clear-text bytes,
-//! for servers whose library says nothing; whether a ticket was offered before; and whether its
-//! beginning names a key.
+//! for servers whose library says nothing; whether a ticket was offered before; whether its
+//! beginning names a key; when the response
+//! began, and what resuming spared.
 //!
 //! | seen | reason |
 //! |---|---|
@@ -20,6 +21,8 @@ use std::collections::HashSet;
 
 use super::key_names::KeyNames;
 use super::record::{Handshake, Method, Process, RejectReason, Role, Source};
+use super::response::Responses;
+use super::savings::Savings;
 use super::tls::codes::TLS13;
 
 /// Session IDs, and tickets, remembered; as many again of those before.
@@ -31,6 +34,8 @@ pub struct Inference {
     session_ids: Memory,
     tickets: Memory,
     key_names: KeyNames,
+    responses: Responses,
+    savings: Savings,
     /// Hashes of services whose tickets name their key.
     naming_services: Memory,
     hasher: ahash::RandomState,
@@ -58,6 +63,13 @@ impl Inference {
     /// Learns from a finished handshake of this process and completes its record.
     pub fn complete(&mut self, handshake: &mut Handshake, process: Option<&Process>) {
         self.settle_keys(handshake, process);
+        self.responses.complete(handshake, process);
+        self.judge_offer(handshake);
+        self.savings.complete(handshake, process);
+    }
+
+    /// Why an offer was refused, and whether it came before.
+    fn judge_offer(&mut self, handshake: &mut Handshake) {
         if handshake.role != Role::Server || !handshake.established {
             return;
         }

@@ -6,14 +6,19 @@
 //! per connection.
 
 pub mod aggregate;
+pub mod answer;
+pub mod costs;
 pub mod decode;
 pub mod fingerprint;
 pub mod inference;
 pub mod key_names;
 pub mod names;
+pub mod overhead;
 pub mod record;
+pub mod response;
 #[cfg(test)]
 pub(crate) mod sample;
+pub mod savings;
 pub mod stream;
 pub mod tls;
 pub mod tracker;

@@ -4,6 +4,11 @@
 //! labels. How a record is written is the exporters' business.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use agent_common::primitive;
+
+use super::answer::Answer;
 
 /// Which end of the connection the observed process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -185,6 +190,21 @@ pub struct Process {
     /// systemd unit without `.service`, else the executable's base name.
     pub service: Option<String>,
     pub container_id: Option<String>,
+    /// The pod that it runs in, where Kubernetes told.
+    pub pod: Option<Arc<Pod>>,
+}
+
+/// A pod of Kubernetes, as far as it is shown.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Pod {
+    pub namespace: String,
+    pub name: String,
+    /// Name of the container in the pod; the kubelet tells it a little after the container started.
+    pub container: Option<String>,
+    /// Kind and name of what made the pod: a Deployment, a StatefulSet, …
+    pub workload: Option<(String, String)>,
+    /// Labels of the pod that were asked for (`--pod-label`), under names that Prometheus takes.
+    pub labels: Vec<(String, String)>,
 }
 
 /// What the process table of user space may add; the core passes the number through.
@@ -275,11 +295,40 @@ pub struct Handshake {
     pub handshake_ns: Option<u64>,
     /// Where `handshake_ns` comes from.
     pub handshake_source: Option<Source>,
-    /// Smoothed TCP round trip, nanoseconds.
+    /// TCP established to the first byte of the response, as the client sees it, nanoseconds; see
+    /// `core::response`.
+    pub time_to_first_byte_ns: Option<u64>,
+    /// Where `time_to_first_byte_ns` comes from.
+    pub time_to_first_byte_source: Option<Source>,
+    /// The end of the request to the first byte of the response, as the observed process sees it,
+    /// nanoseconds: at a server, the time it thought.
+    pub response_wait_ns: Option<u64>,
+    /// What the server sent behind the handshake, until it is judged; never shown.
+    pub answer: Option<Box<Answer>>,
+    /// On-CPU time of the serving thread inside the calls of the handshake, nanoseconds.
+    pub cpu_ns: Option<u64>,
+    /// The same by cryptographic primitive (`agent_common::primitive`), where all were timed; their
+    /// probes are in `cpu_ns` then.
+    pub primitives_ns: Option<[u64; primitive::COUNT]>,
+    /// What resuming spared, or what a refused offer to resume lost, against what full and resumed
+    /// handshakes of the same service cost; see `core::savings`.
+    pub spared: Option<Spared>,
+    /// HTTP/2 is spoken, as far as its signs in the handshake tell. For `core::response`; never shown.
+    pub http2: Option<bool>,
+    /// Smoothed TCP round trip at the end of the handshake, nanoseconds.
     pub rtt_ns: Option<u64>,
     /// Handshake bytes (TCP payload up to the end of the handshake) by end.
     pub client_bytes: u64,
     pub server_bytes: u64,
+}
+
+/// What a resumed handshake spares server and user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spared {
+    /// Time to first byte, nanoseconds.
+    pub wait_ns: Option<u64>,
+    /// On-CPU time of the serving thread, nanoseconds.
+    pub cpu_ns: Option<u64>,
 }
 
 /// A server name as the client sent it.
@@ -299,6 +348,11 @@ impl Handshake {
             (true, true) => Outcome::Resumed,
             (true, false) => Outcome::Full,
         }
+    }
+
+    /// On-CPU time, where no probe on a primitive was part of it.
+    pub fn plain_cpu_ns(&self) -> Option<u64> {
+        self.cpu_ns.filter(|_| self.primitives_ns.is_none())
     }
 
     /// Address of the observed process's end.

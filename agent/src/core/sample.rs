@@ -56,6 +56,14 @@ pub(crate) fn resumed() -> Handshake {
         established_to_client_hello_ns: Some(250_000),
         handshake_ns: Some(1_500_001),
         handshake_source: Some(Source::Library),
+        time_to_first_byte_ns: Some(31_250_000),
+        time_to_first_byte_source: Some(Source::Library),
+        response_wait_ns: Some(5_000_000),
+        answer: None,
+        spared: None,
+        cpu_ns: Some(412_000),
+        primitives_ns: None,
+        http2: Some(true),
         rtt_ns: Some(12_345_000),
         client_bytes: 777,
         server_bytes: 1_234,
@@ -109,6 +117,10 @@ pub(crate) fn bare() -> Handshake {
         established_to_client_hello_ns: None,
         handshake_ns: None,
         handshake_source: None,
+        cpu_ns: None,
+        time_to_first_byte_ns: None,
+        time_to_first_byte_source: None,
+        response_wait_ns: None,
         rtt_ns: None,
         ..resumed()
     }
@@ -134,5 +146,6 @@ pub(crate) fn process() -> Process {
         executable: Some("nginx".to_owned()),
         service: Some("nginx".to_owned()),
         container_id: None,
+        pod: None,
     }
 }

@@ -1,10 +1,14 @@
-//! Metrics as text: OpenMetrics 1.0 or the Prometheus text format 0.0.4, as negotiated.
+//! Metrics in the form that was negotiated: OpenMetrics 1.0, the Prometheus text format 0.0.4, or
+//! Prometheus' protocol buffers, which alone carry native histograms.
+
+mod costs;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text, text,
+    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NativeHistogram, NativeHistogramBuckets,
+    NoLabelSet, prometheus_protobuf, prometheus_text, text,
 };
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
@@ -16,19 +20,22 @@ use super::metrics_self::SelfCollector;
 use super::process::{Process, ProcessCollector};
 use crate::core::aggregate::labels;
 use crate::core::aggregate::{
-    AGE_BOUNDS_NS, Common, DURATION_BOUNDS_NS, Histogram, Key, KeyLife, KeySample, Sample,
-    Snapshot, TicketUse,
+    AGE_BOUNDS_NS, Common, DURATION_BOUNDS_NS, Histogram, Key, KeyLife, KeySample, Sample, Service,
+    Snapshot, TicketUse, native,
 };
 use crate::core::record::alert_direction;
 use crate::pipeline::unix_seconds;
 
-/// The text formats that a scraper may ask for.
+/// The formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// OpenMetrics 1.0: what Prometheus asks for.
     OpenMetrics,
     /// Prometheus text format 0.0.4: what a person with a browser or curl gets.
     Prometheus,
+    /// Prometheus' protocol buffers, each message behind its length: what Prometheus prefers when
+    /// it takes native histograms.
+    Protobuf,
 }
 
 impl Format {
@@ -37,12 +44,18 @@ impl Format {
         match self {
             Format::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
             Format::Prometheus => prometheus_text::CONTENT_TYPE,
+            Format::Protobuf => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; \
+                 encoding=delimited"
+            }
         }
     }
 
-    /// The format that `Accept` prefers (RFC 9110, 12.5.1); OpenMetrics only where it is named.
+    /// The format that `Accept` prefers (RFC 9110, 12.5.1); others than plain text only where they
+    /// are named.
     pub fn negotiate(headers: &HeaderMap) -> Format {
         let mut open_metrics = 0.0_f32;
+        let mut protobuf = 0.0_f32;
         let mut plain = 0.0_f32;
         let values = headers.get_all(ACCEPT).into_iter();
         for range in values
@@ -50,17 +63,29 @@ impl Format {
             .flat_map(|value| value.split(','))
         {
             let mut parts = range.split(';').map(str::trim);
+            let has = |parameter| {
+                let mut parts = range.split(';').map(str::trim);
+                parts.any(|part| part.eq_ignore_ascii_case(parameter))
+            };
             let media = parts.next().unwrap_or_default().to_ascii_lowercase();
             let quality = parts
                 .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
                 .map_or(1.0, |quality| quality.parse().unwrap_or(0.0));
             match media.as_str() {
                 "application/openmetrics-text" => open_metrics = open_metrics.max(quality),
+                "application/vnd.google.protobuf"
+                    if has("proto=io.prometheus.client.MetricFamily")
+                        && has("encoding=delimited") =>
+                {
+                    protobuf = protobuf.max(quality);
+                }
                 "text/plain" | "text/*" | "*/*" => plain = plain.max(quality),
                 _ => {}
             }
         }
-        if open_metrics > 0.0 && open_metrics >= plain {
+        if protobuf > 0.0 && protobuf >= open_metrics && protobuf >= plain {
+            Format::Protobuf
+        } else if open_metrics > 0.0 && open_metrics >= plain {
             Format::OpenMetrics
         } else {
             Format::Prometheus
@@ -69,11 +94,43 @@ impl Format {
 }
 
 /// Writes out everything in `state`. The pipeline is held up only while its series are copied.
-pub fn render(state: &State, format: Format) -> Result<String, fmt::Error> {
+pub fn render(state: &State, format: Format) -> Result<Vec<u8>, fmt::Error> {
+    let [tls, registry] = registries(state, &state.labels);
+    let mut body = String::new();
+    match format {
+        Format::Protobuf => {
+            let part =
+                |registry| prometheus_protobuf::encode_to_vec(registry).map_err(|_| fmt::Error);
+            return Ok([part(&tls)?, part(&registry)?].concat());
+        }
+        Format::OpenMetrics => {
+            text::encode_registry(&mut body, &tls)?;
+            text::encode(&mut body, &registry)?;
+        }
+        Format::Prometheus => {
+            prometheus_text::encode(&mut body, &tls)?;
+            prometheus_text::encode(&mut body, &registry)?;
+        }
+    }
+    Ok(body.into_bytes())
+}
+
+/// The same as families of Prometheus' data model, without the constant labels.
+pub(super) fn families(
+    state: &State,
+) -> Result<Vec<prometheus_protobuf::prometheus_data_model::MetricFamily>, fmt::Error> {
+    let mut families = Vec::new();
+    for part in registries(state, &[]) {
+        families.append(&mut prometheus_protobuf::encode(&part)?);
+    }
+    Ok(families)
+}
+
+/// What is observed, with `labels` on every series, and what the agent says of itself.
+fn registries(state: &State, labels: &[(String, String)]) -> [Registry; 2] {
     let snapshot = state.snapshot();
     let server_names = snapshot.server_names;
-    let labels = state
-        .labels
+    let labels = labels
         .iter()
         .map(|(name, value)| (name.clone().into(), value.clone().into()));
 
@@ -86,21 +143,10 @@ pub fn render(state: &State, format: Format) -> Result<String, fmt::Error> {
     registry.register_collector(Box::new(SelfCollector {
         metrics: state.own(),
         server_names,
+        otlp: state.otlp.get().cloned(),
     }));
     registry.register_collector(Box::new(ProcessCollector(Process::read())));
-
-    let mut body = String::new();
-    match format {
-        Format::OpenMetrics => {
-            text::encode_registry(&mut body, &tls)?;
-            text::encode(&mut body, &registry)?;
-        }
-        Format::Prometheus => {
-            prometheus_text::encode(&mut body, &tls)?;
-            prometheus_text::encode(&mut body, &registry)?;
-        }
-    }
-    Ok(body)
+    [tls, registry]
 }
 
 /// Labels as pairs.
@@ -160,14 +206,9 @@ impl Collector for TlsCollector {
                 &DURATION_BOUNDS_NS,
             ),
             &snapshot.durations,
-            |key| {
-                let further = [
-                    ("version", key.version.as_str()),
-                    ("result", key.result.as_str()),
-                ];
-                (&key.common, further)
-            },
+            costs::duration_labels,
         )?;
+        costs::encode(&mut encoder, snapshot)?;
         counters(
             &mut encoder,
             (
@@ -221,7 +262,7 @@ impl Collector for TlsCollector {
             MetricType::Counter,
         )?;
         for (service, offered, count) in &snapshot.reoffered {
-            let labels: Labels<'_, 2> = [("service", service), ("offered", offered.as_str())];
+            let labels = (of_service(service), [("offered", offered.as_str())]);
             counter(&mut metric, &labels, *count)?;
         }
 
@@ -295,11 +336,8 @@ fn encode_keys(
     for (sample, key) in named() {
         for (usage, count) in TicketUse::ALL.iter().zip(sample.life.counts) {
             if count > 0 {
-                let labels: Labels<'_, 3> = [
-                    ("service", &sample.service),
-                    ("key", key),
-                    ("event", usage.as_str()),
-                ];
+                let further = [("key", key), ("event", usage.as_str())];
+                let labels = (of_service(&sample.service), further);
                 counter(&mut metric, &labels, count)?;
             }
         }
@@ -315,7 +353,7 @@ fn encode_keys(
     let is_named = |(sample, _): &(&KeySample, &str)| matches!(sample.key, Key::Fingerprint(_));
     for (sample, key) in named().filter(is_named) {
         if sample.life.refused_early > 0 {
-            let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+            let labels = (of_service(&sample.service), [("key", key)]);
             counter(&mut metric, &labels, sample.life.refused_early)?;
         }
     }
@@ -328,7 +366,7 @@ fn encode_keys(
     )?;
     for (sample, key) in named().filter(is_one_key) {
         if let Some(weak) = sample.life.weak {
-            let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+            let labels = (of_service(&sample.service), [("key", key)]);
             metric
                 .encode_family(&labels)?
                 .encode_gauge(&i64::from(weak))?;
@@ -356,7 +394,7 @@ fn encode_keys(
         let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
         for (sample, key) in named().filter(is_one_key) {
             if let Some(time_ns) = time(&sample.life) {
-                let labels: Labels<'_, 2> = [("service", &sample.service), ("key", key)];
+                let labels = (of_service(&sample.service), [("key", key)]);
                 metric
                     .encode_family(&labels)?
                     .encode_gauge(&unix_seconds(i128::from(time_ns) + wall_offset_ns))?;
@@ -375,13 +413,22 @@ fn key_label(key: Key) -> String {
     }
 }
 
-fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> Labels<'a, 4> {
-    [
+/// Labels that every family of handshakes has.
+fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> impl EncodeLabelSet + 'a {
+    let first = [
         ("role", common.role.as_str()),
-        ("server_name", &sample.server_name),
-        ("service", &sample.service),
-        ("transport", common.transport.as_str()),
-    ]
+        ("server_name", &*sample.server_name),
+    ];
+    let last = [("transport", common.transport.as_str())];
+    ((first, of_service(&sample.service)), last)
+}
+
+/// `service`, and the labels of the pod that it runs in.
+pub(super) fn of_service(service: &Service) -> impl EncodeLabelSet + '_ {
+    (
+        [("service", service.name.as_str())],
+        service.labels.as_slice(),
+    )
 }
 
 fn encode_histogram(
@@ -398,8 +445,34 @@ fn encode_histogram(
         bucket.1 = count;
     }
     let sum = histogram.sum_ns as f64 / 1e9;
-    encoder.encode_histogram::<NoLabelSet>(sum, histogram.count(), &buckets, None)
+    let fine = &histogram.native;
+    let deltas: Vec<i64> = fine.deltas().collect();
+    let length = u32::try_from(deltas.len()).map_err(|_| fmt::Error)?;
+    let native = NativeHistogram {
+        schema: native::SCHEMA,
+        zero_threshold: NATIVE_ZERO_THRESHOLD,
+        zero_count: fine.zeros,
+        negative: NativeHistogramBuckets {
+            spans: &[],
+            deltas: &[],
+        },
+        positive: NativeHistogramBuckets {
+            spans: &[(fine.first, length)],
+            deltas: &deltas,
+        },
+        created: None,
+    };
+    encoder.encode_histogram_with_native::<NoLabelSet>(
+        sum,
+        histogram.count(),
+        &buckets,
+        None,
+        native,
+    )
 }
+
+/// Breadth of the bucket for zero: as in Prometheus' own clients, 2^-128.
+const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
 #[cfg(test)]
 pub(super) mod tests;

@@ -5,8 +5,12 @@ use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
-use super::metrics::{Labels, counter};
+use super::metrics::{Labels, NO_EXEMPLAR, counter};
+use super::metrics_overhead;
+use super::otlp;
+use crate::core::overhead::Overhead;
 use crate::tap::Tap;
 
 /// Why an event was lost.
@@ -85,6 +89,9 @@ pub(super) struct SelfMetrics {
     libraries: BTreeMap<(String, String), u64>,
     /// Unix time in seconds, by probe.
     probe_hits: BTreeMap<String, f64>,
+    overhead: Overhead,
+    /// Known, and how often the API could not be read; `None` where there are none.
+    pods: Option<(usize, u64)>,
 }
 
 impl Default for SelfMetrics {
@@ -101,6 +108,8 @@ impl Default for SelfMetrics {
             coverage,
             libraries: BTreeMap::new(),
             probe_hits: BTreeMap::new(),
+            overhead: Overhead::default(),
+            pods: None,
         }
     }
 }
@@ -127,6 +136,14 @@ impl SelfMetrics {
         for library in attached {
             *self.libraries.entry(library).or_default() += 1;
         }
+    }
+
+    pub(super) fn set_pods(&mut self, known: usize, failures: u64) {
+        self.pods = Some((known, failures));
+    }
+
+    pub(super) fn set_overhead(&mut self, overhead: Overhead) {
+        self.overhead = overhead;
     }
 
     pub(super) fn set_probe_hit(&mut self, probe: &str, unix_seconds: f64) {
@@ -160,6 +177,7 @@ impl Coverage {
 pub(super) struct SelfCollector {
     pub(super) metrics: SelfMetrics,
     pub(super) server_names: usize,
+    pub(super) otlp: Option<Arc<otlp::Counters>>,
 }
 
 impl Collector for SelfCollector {
@@ -167,6 +185,7 @@ impl Collector for SelfCollector {
         let SelfCollector {
             metrics,
             server_names,
+            otlp,
         } = self;
 
         let mut metric = encoder.encode_descriptor(
@@ -243,6 +262,29 @@ impl Collector for SelfCollector {
             metric
                 .encode_family(&[("probe", probe.as_str())])?
                 .encode_gauge(unix_seconds)?;
+        }
+
+        metrics_overhead::encode(&metrics.overhead, &mut encoder)?;
+        if let Some((known, failures)) = metrics.pods {
+            encoder
+                .encode_descriptor(
+                    "resumetry_pods",
+                    "Pods of this node that the Kubernetes API told of.",
+                    None,
+                    MetricType::Gauge,
+                )?
+                .encode_gauge(&known)?;
+            encoder
+                .encode_descriptor(
+                    "resumetry_kubernetes_failures",
+                    "How often the Kubernetes API could not be read.",
+                    None,
+                    MetricType::Counter,
+                )?
+                .encode_counter(&failures, NO_EXEMPLAR)?;
+        }
+        if let Some(otlp) = otlp {
+            otlp.encode(&mut encoder)?;
         }
 
         encoder

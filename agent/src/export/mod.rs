@@ -3,16 +3,21 @@
 //! The pipeline writes into one [`State`]; whoever exports reads a copy of it. Nothing here knows
 //! where records come from.
 
+mod compression;
 pub mod metrics;
+mod metrics_overhead;
 mod metrics_self;
+pub mod otlp;
 mod page;
 mod process;
 pub mod server;
+pub mod web;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::core::aggregate::{AggregateConfig, Aggregator, Snapshot};
-use crate::core::record::Handshake;
+use crate::core::overhead::Overhead;
+use crate::core::record::{Handshake, Process};
 use crate::tap::Tap;
 use metrics_self::SelfMetrics;
 
@@ -39,6 +44,8 @@ pub struct State {
     readiness: Mutex<Readiness>,
     /// Constant labels of every `tls_*` metric (`--label`).
     labels: Vec<(String, String)>,
+    /// What was sent by OTLP; empty where nothing is.
+    otlp: OnceLock<Arc<otlp::Counters>>,
 }
 
 impl State {
@@ -49,12 +56,20 @@ impl State {
             wall_offset_ns: Mutex::new(0),
             readiness: Mutex::new(Readiness::NotReady("still attaching".into())),
             labels,
+            otlp: OnceLock::new(),
         }
     }
 
     /// Counts one finished handshake.
     pub fn record(&self, handshake: &Handshake, service: Option<&str>, now_ns: u64) {
         lock(&self.aggregator).record(handshake, service, now_ns);
+    }
+
+    /// Counts one finished handshake of a process, where that is known.
+    pub fn record_of(&self, handshake: &Handshake, process: Option<&Process>, now_ns: u64) {
+        let service = process.and_then(|process| process.service.as_deref());
+        let pod = process.and_then(|process| process.pod.as_ref());
+        lock(&self.aggregator).record_in(handshake, service, pod, now_ns);
     }
 
     /// The aggregator itself, to enter many records under one lock. Hold it briefly: a scrape
@@ -101,6 +116,16 @@ impl State {
         lock(&self.own).set_libraries(attached);
     }
 
+    /// Pods of this node that are known, and how often the API could not be read.
+    pub fn set_pods(&self, known: usize, failures: u64) {
+        lock(&self.own).set_pods(known, failures);
+    }
+
+    /// What watching costs.
+    pub fn set_overhead(&self, overhead: Overhead) {
+        lock(&self.own).set_overhead(overhead);
+    }
+
     /// When `probe` last fired, Unix time in seconds.
     pub fn set_probe_hit(&self, probe: &str, unix_seconds: f64) {
         lock(&self.own).set_probe_hit(probe, unix_seconds);
@@ -121,6 +146,11 @@ impl State {
 
     pub fn readiness(&self) -> Readiness {
         lock(&self.readiness).clone()
+    }
+
+    /// Where the OTLP exporter counts; from now on `/metrics` shows it.
+    fn count_otlp(&self) -> Arc<otlp::Counters> {
+        Arc::clone(self.otlp.get_or_init(Arc::default))
     }
 
     fn own(&self) -> SelfMetrics {

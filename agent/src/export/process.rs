@@ -1,11 +1,14 @@
-//! `process_*`: what the agent itself costs, from `/proc/self` (proc(5)).
+//! `process_*`: what the agent itself costs, from `/proc/self` (proc(5)); and what this host takes the
+//! time for.
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue};
 use prometheus_client::metrics::MetricType;
+use std::time::{SystemTime, UNIX_EPOCH};
 use std::{fmt, fs};
 
 use super::metrics::NO_EXEMPLAR;
+use crate::host::cpu::{Ticks, ticks_per_second};
 
 /// Figures of this process; `None` where the kernel does not tell.
 #[derive(Debug, Default, PartialEq)]
@@ -13,6 +16,8 @@ pub(super) struct Process {
     cpu_seconds: Option<f64>,
     /// Unix time.
     start_seconds: Option<f64>,
+    /// Unix time.
+    now_seconds: Option<f64>,
     resident_bytes: Option<u64>,
     virtual_bytes: Option<u64>,
     threads: Option<u64>,
@@ -20,23 +25,11 @@ pub(super) struct Process {
     max_files: Option<u64>,
 }
 
-/// The fields of `/proc/self/stat` that are used, in ticks.
-#[derive(Debug, PartialEq)]
-struct Ticks {
-    /// User and system time of all threads.
-    cpu: u64,
-    /// Start, after boot.
-    start: u64,
-}
-
 impl Process {
     pub(super) fn read() -> Self {
         let read = |path| fs::read_to_string(path).ok();
-        let ticks = read("/proc/self/stat").as_deref().and_then(parse_stat);
-        let ticks_per_second = fs::read("/proc/self/auxv")
-            .ok()
-            .as_deref()
-            .and_then(ticks_per_second);
+        let ticks = read("/proc/self/stat").as_deref().and_then(Ticks::parse);
+        let ticks_per_second = ticks_per_second();
         let boot_seconds = read("/proc/stat").as_deref().and_then(parse_boot_time);
         let status = read("/proc/self/status").unwrap_or_default();
         let seconds =
@@ -46,6 +39,10 @@ impl Process {
             start_seconds: ticks
                 .as_ref()
                 .and_then(|ticks| Some(boot_seconds? as f64 + seconds(ticks.start)?)),
+            now_seconds: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .ok()
+                .map(|time| time.as_secs_f64()),
             resident_bytes: status_field(&status, "VmRSS:").map(|kibibytes| kibibytes * 1024),
             virtual_bytes: status_field(&status, "VmSize:").map(|kibibytes| kibibytes * 1024),
             threads: status_field(&status, "Threads:"),
@@ -58,35 +55,6 @@ impl Process {
                 .and_then(parse_max_files),
         }
     }
-}
-
-/// The command name, field 2, is in parentheses and may hold anything: count from the last one.
-fn parse_stat(stat: &str) -> Option<Ticks> {
-    let (_, after_name) = stat.rsplit_once(')')?;
-    // Field 3 is the first here.
-    let field = |number: usize| {
-        after_name
-            .split_ascii_whitespace()
-            .nth(number - 3)?
-            .parse::<u64>()
-            .ok()
-    };
-    Some(Ticks {
-        cpu: field(14)? + field(15)?,
-        start: field(22)?,
-    })
-}
-
-/// AT_CLKTCK (17) of the auxiliary vector, getauxval(3): pairs of native words.
-fn ticks_per_second(auxv: &[u8]) -> Option<u64> {
-    const AT_CLKTCK: usize = 17;
-    let words: Vec<usize> = auxv
-        .chunks_exact(size_of::<usize>())
-        .filter_map(|word| word.try_into().ok())
-        .map(usize::from_ne_bytes)
-        .collect();
-    let ticks = words.chunks_exact(2).find(|pair| pair[0] == AT_CLKTCK)?[1];
-    (ticks > 0).then_some(ticks as u64)
 }
 
 fn parse_boot_time(stat: &str) -> Option<u64> {
@@ -135,6 +103,12 @@ impl Collector for ProcessCollector {
         )?;
         gauge(
             encoder,
+            "resumetry_clock_timestamp_seconds",
+            "This host's clock at the time of the scrape: apart from timestamp(), it is off.",
+            process.now_seconds,
+        )?;
+        gauge(
+            encoder,
             "process_resident_memory_bytes",
             "Resident memory.",
             process.resident_bytes,
@@ -180,19 +154,6 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
     use super::*;
-
-    #[test]
-    fn command_name_with_parentheses_and_spaces_shifts_no_field() {
-        let stat = "7 (a) R (b)) S 1 2 3 4 5 6 7 8 9 10 150 25 0 0 20 0 9 0 4242 1 2";
-        assert_eq!(
-            parse_stat(stat),
-            Some(Ticks {
-                cpu: 175,
-                start: 4242
-            })
-        );
-        assert_eq!(parse_stat("7 (cut"), None);
-    }
 
     #[test]
     fn unlimited_files_are_not_a_number() {

@@ -7,7 +7,8 @@ mod places;
 
 use axum::Router;
 use axum::extract;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use hyper::server::conn::http1;
@@ -18,14 +19,16 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use self::places::{Place, Places};
+use self::places::Places;
 use super::metrics::{self, Format};
-use super::{Readiness, State, page};
+use super::web::{Users, Web};
+use super::{Readiness, State, compression, page};
 
 /// Pause after a failed accept: the usual cause, no file descriptor left, takes time to pass.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -101,19 +104,21 @@ const LIMITS: Limits = Limits {
 /// Serves `state` until `shutdown` is done; then lets responses in progress finish, briefly.
 pub async fn serve(
     listener: TcpListener,
+    web: Web,
     state: Arc<State>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    serve_within(LIMITS, listener, state, shutdown).await
+    serve_within(LIMITS, listener, web, state, shutdown).await
 }
 
 async fn serve_within(
     limits: Limits,
     listener: TcpListener,
+    web: Web,
     state: Arc<State>,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), ServeError> {
-    let router = router(state);
+    let router = router(state, web.users);
     let places = Places::new(limits.connections, limits.per_peer);
     let (stop, stopped) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -137,7 +142,19 @@ async fn serve_within(
                 // Turned away without a word: an answer would be work that it can ask for.
                 if let Some(place) = places.take(place, peer.ip()) {
                     let (router, stopped) = (router.clone(), stopped.clone());
-                    connections.spawn(connection(limits, place, stream, router, stopped));
+                    let acceptor = web.certificates.as_ref().map(|files| files.acceptor());
+                    connections.spawn(async move {
+                        let _place = place;
+                        match acceptor {
+                            None => connection(limits, stream, router, stopped).await,
+                            Some(acceptor) => {
+                                let accepted = timeout(limits.head, acceptor.accept(stream)).await;
+                                if let Ok(Ok(stream)) = accepted {
+                                    connection(limits, stream, router, stopped).await;
+                                }
+                            }
+                        }
+                    });
                 }
             }
             Err(source) if failures >= ACCEPT_FAILURES => break Err(ServeError::Accept { source }),
@@ -158,8 +175,7 @@ async fn serve_within(
 /// Serves one connection. Its end is the client's business: errors are of no interest.
 async fn connection(
     limits: Limits,
-    _place: Place,
-    stream: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Unpin,
     router: Router,
     mut stopped: watch::Receiver<bool>,
 ) {
@@ -187,27 +203,69 @@ struct Shared {
     turn: Arc<Mutex<()>>,
 }
 
-fn router(state: Arc<State>) -> Router {
-    Router::new()
+fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
+    let mut router = Router::new()
         .route("/", get(root))
         .route("/metrics", get(metrics))
+        .route("/api/v1/quota", get(quota));
+    if let Some(users) = users {
+        router = router.layer(middleware::from_fn_with_state(users, only_for));
+    }
+    // These tell nothing, and whoever asks whether the agent lives has no password.
+    router
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
-        .route("/api/v1/quota", get(quota))
         .with_state(Shared {
             state,
             turn: Arc::default(),
         })
 }
 
+/// Answers those who give a name and password that are right (RFC 7617).
+async fn only_for(
+    extract::State(users): extract::State<Arc<Users>>,
+    request: extract::Request,
+    next: Next,
+) -> Response {
+    if users.admit(request.headers()).await {
+        return next.run(request).await;
+    }
+    let challenge = [(
+        header::WWW_AUTHENTICATE,
+        "Basic realm=\"resumetry\", charset=\"UTF-8\"",
+    )];
+    (
+        StatusCode::UNAUTHORIZED,
+        challenge,
+        "name and password, please\n",
+    )
+        .into_response()
+}
+
 async fn metrics(extract::State(shared): extract::State<Shared>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&headers);
+    let gzip = compression::is_accepted(&headers);
     let made = shared
-        .make(move |state| metrics::render(state, format).ok())
+        .make(move |state| {
+            let body = metrics::render(state, format).ok()?;
+            if gzip {
+                compression::gzip(&body).ok()
+            } else {
+                Some(body)
+            }
+        })
         .await;
-    // What the body looks like depends on `Accept`.
-    let vary = [(header::VARY, "accept")];
-    (vary, respond(format.content_type(), made)).into_response()
+    // What the body looks like depends on these.
+    let vary = [(header::VARY, "accept, accept-encoding")];
+    let is_compressed = gzip && made.is_some();
+    let mut response = (vary, respond(format.content_type(), made)).into_response();
+    if is_compressed {
+        let encoding = HeaderValue::from_static("gzip");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, encoding);
+    }
+    response
 }
 
 async fn root(extract::State(shared): extract::State<Shared>) -> Response {

@@ -21,6 +21,9 @@ pub use tickets::Tickets;
 const MIN_KERNEL: (u32, u32) = (5, 8);
 /// From here on a filter can tell network namespaces apart (bpf_get_netns_cookie for cgroup_skb).
 const NETNS_KERNEL: (u32, u32) = (6, 15);
+/// First kernel that places uprobes for CAP_SYS_ADMIN only (kernel/events/core.c,
+/// `perf_uprobe_event_init`).
+const STRICT_UPROBES_KERNEL: (u32, u32) = (6, 16);
 
 /// Bits of include/uapi/linux/capability.h.
 const CAP_NET_ADMIN: u32 = 12;
@@ -99,6 +102,14 @@ impl Facts {
     fn capable(&self, capability: u32) -> bool {
         let has = |bit: u32| self.capabilities.is_some_and(|set| set & (1 << bit) != 0);
         has(capability) || (capability != CAP_SYS_PTRACE && has(CAP_SYS_ADMIN))
+    }
+
+    /// From Linux 6.16 on `perf_event_open` places uprobes for CAP_SYS_ADMIN only; older kernels may
+    /// have that change too, which shows when it is tried.
+    fn lacks_right_to_uprobes(&self) -> bool {
+        let is_strict =
+            kernel_version(&self.kernel).is_some_and(|version| version >= STRICT_UPROBES_KERNEL);
+        is_strict && !self.capable(CAP_SYS_ADMIN)
     }
 }
 
@@ -202,7 +213,8 @@ pub fn evaluate(facts: &Facts) -> Report {
             .any(|check| check.id == id && check.state == State::Missing)
     };
     let bpf = !missing("kernel") && facts.initial_user_namespace && facts.capable(CAP_BPF);
-    let tracing = bpf && facts.capable(CAP_PERFMON) && !facts.confidential;
+    let tracing =
+        bpf && facts.capable(CAP_PERFMON) && !facts.confidential && !facts.lacks_right_to_uprobes();
     // Both attach to a cgroup.
     let cgroup = bpf && facts.capable(CAP_NET_ADMIN) && !missing("cgroup2");
     let taps = TapsPossible {
@@ -290,6 +302,14 @@ fn capabilities(facts: &Facts) -> Check {
     .filter(|(capability, _)| !facts.capable(*capability))
     .map(|(_, name)| *name)
     .collect();
+    if lacking.is_empty() && facts.lacks_right_to_uprobes() {
+        return not_ok(
+            "capabilities",
+            State::Limited,
+            "lacking CAP_SYS_ADMIN (library tap, from Linux 6.16 on)",
+            "grant it as well, or do without reasons from inside the library and CPU time",
+        );
+    }
     if lacking.is_empty() {
         return ok("capabilities", "BPF, NET_ADMIN, PERFMON and SYS_PTRACE");
     }

@@ -7,6 +7,8 @@
 mod accessor;
 mod image;
 mod lookup;
+mod machine;
+mod primitives;
 mod state;
 mod tickets;
 
@@ -14,17 +16,20 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+use agent_common::call::MachineSite;
 use agent_common::site::{Register, TicketSite};
 use thiserror::Error;
 
 pub use accessor::{Field, FieldError, Unit};
 pub use lookup::LookupError;
+pub use machine::{Machine, MachineError};
+pub use primitives::{PrimitivePlace, PrimitivesError};
 pub use tickets::TicketsError;
 
 use image::Image;
 
-/// Larger files are not read: libssl has 1 MiB.
-const MAX_FILE_BYTES: u64 = 64 << 20;
+/// Larger files are not read: libssl has 1 MiB, and Node, with OpenSSL inside, 100 MiB.
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// Why nothing can be said about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -52,6 +57,10 @@ pub struct Layout {
     pub tickets: Result<Tickets, TicketsError>,
     /// Where sessions are looked up in the server's cache.
     pub lookup: Result<LookupProbe, LookupError>,
+    /// Where the handshake's state machine begins and ends, as offsets in the file.
+    pub machine: Result<Machine, MachineError>,
+    /// Where it has cryptography done, as offsets in the file.
+    pub primitives: Result<Vec<PrimitivePlace>, PrimitivesError>,
     pub session: SessionFields,
     pub ssl: SslFields,
 }
@@ -153,16 +162,45 @@ pub fn inspect(bytes: &[u8]) -> Result<Layout, InspectError> {
         session: accessor::sized(&image, "SSL_get_session", 8, u16::MAX),
         server: int("SSL_is_server"),
     };
-    let tickets = tickets::find(&image).map(|ends| ticket_probes(&image, &ends, &session));
+    let ends = tickets::find(&image);
+    let primitives = primitives::find(&image, ends.as_ref().ok()).map(|found| {
+        let offsets = |place: PrimitivePlace| {
+            let ends = place.ends.iter().map(|end| image.file_offset(*end));
+            Some(PrimitivePlace {
+                begin: image.file_offset(place.begin)?,
+                ends: ends.collect::<Option<_>>()?,
+                cookie: place.cookie,
+            })
+        };
+        found.into_iter().filter_map(offsets).collect()
+    });
+    let tickets = ends.map(|ends| ticket_probes(&image, &ends, &session));
     let lookup = lookup::find(&image).and_then(|start| {
         Ok(LookupProbe {
             offset: image.file_offset(start).ok_or(LookupError::NotFound)?,
             site: session.site(None),
         })
     });
+    let machine = machine::find(&image).and_then(|machine| {
+        let offset = |address| image.file_offset(address).ok_or(MachineError::NotFound);
+        Ok(Machine {
+            begin: offset(machine.begin)?,
+            ends: machine
+                .ends
+                .iter()
+                .map(|end| offset(*end))
+                .collect::<Result<_, _>>()?,
+            site: MachineSite {
+                primitives: primitives.is_ok(),
+                ..machine.site
+            },
+        })
+    });
     Ok(Layout {
         tickets,
         lookup,
+        machine,
+        primitives,
         session,
         ssl,
     })

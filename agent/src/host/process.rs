@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::pods::PodTable;
 use crate::core::record::{Process, ProcessId};
 
 /// How long an answer is used without another look. A pid is not reused that fast on any sane
@@ -19,6 +20,8 @@ const CAPACITY: usize = 4_096;
 #[derive(Debug)]
 pub struct ProcessTable {
     root: PathBuf,
+    /// Where Kubernetes runs here.
+    pods: Option<Arc<PodTable>>,
     capacity: usize,
     entries: HashMap<ProcessId, Entry>,
 }
@@ -34,9 +37,17 @@ impl ProcessTable {
     pub fn new(root: impl Into<PathBuf>) -> Self {
         Self {
             root: root.into(),
+            pods: None,
             capacity: CAPACITY,
             entries: HashMap::new(),
         }
+    }
+
+    /// Names the pods of processes by `pods`.
+    #[must_use]
+    pub fn with_pods(mut self, pods: Option<Arc<PodTable>>) -> Self {
+        self.pods = pods;
+        self
     }
 
     /// What is known of a process; `None` when it is gone.
@@ -50,7 +61,7 @@ impl ProcessTable {
         {
             return Some(Arc::clone(&entry.process));
         }
-        let Some(read) = read_process(&self.root, pid) else {
+        let Some(read) = read_process(&self.root, pid, self.pods.as_deref()) else {
             self.entries.remove(&pid);
             return None;
         };
@@ -98,7 +109,7 @@ impl ProcessTable {
 
 /// Reads one process. The start time is read first and last: if it changed, the pid was reused in
 /// between and the pieces may belong to two processes.
-fn read_process(root: &Path, pid: ProcessId) -> Option<Process> {
+fn read_process(root: &Path, pid: ProcessId, pods: Option<&PodTable>) -> Option<Process> {
     let directory = root.join(pid.to_string());
     let (start, comm) = read_stat(&directory)?;
     let executable = executable(&directory).or(comm);
@@ -107,11 +118,18 @@ fn read_process(root: &Path, pid: ProcessId) -> Option<Process> {
     if start != start_after {
         return None;
     }
+    let pod =
+        pods.and_then(|pods| pods.lookup(placed.container.as_deref(), placed.pod_uid.as_deref()));
+    let workload = pod.as_ref().and_then(|pod| pod.workload.clone());
     Some(Process {
         pid,
-        service: placed.unit.or_else(|| executable.clone()),
+        service: placed
+            .unit
+            .or_else(|| workload.map(|(_, name)| name))
+            .or_else(|| executable.clone()),
         executable,
         container_id: placed.container,
+        pod,
     })
 }
 
@@ -151,6 +169,8 @@ struct Placed {
     /// systemd unit without `.service`.
     unit: Option<String>,
     container: Option<String>,
+    /// Of Kubernetes.
+    pod_uid: Option<String>,
 }
 
 /// Reads proc_pid_cgroup(5): lines `hierarchy:controllers:path`. On a hybrid host the unified
@@ -176,10 +196,13 @@ fn place(text: &str) -> Placed {
 fn place_path(path: &str) -> Placed {
     let mut placed = Placed::default();
     for component in path.split('/') {
-        if let Some(id) = container_id(component) {
+        if let Some(uid) = pod_uid(component) {
+            placed.pod_uid = Some(uid);
+        } else if let Some(id) = container_id(component) {
             placed = Placed {
                 unit: None,
                 container: Some(id.to_owned()),
+                pod_uid: placed.pod_uid,
             };
         } else if let Some(unit) = component.strip_suffix(".service")
             // The manager of a user's session is no service; what it started is.
@@ -202,6 +225,16 @@ fn container_id(component: &str) -> Option<&str> {
             .bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     hex.then_some(id)
+}
+
+/// The uid behind `pod`, where the kubelet makes a directory for a pod: `pod1a2b…` (cgroupfs) or
+/// `kubepods-burstable-pod1a2b….slice` (systemd, which has `_` for `-`).
+fn pod_uid(component: &str) -> Option<String> {
+    let name = component.strip_suffix(".slice").unwrap_or(component);
+    let (before, uid) = name.rsplit_once("pod")?;
+    let digits = |byte: u8| byte.is_ascii_hexdigit() || matches!(byte, b'-' | b'_');
+    let is_uid = uid.len() == 36 && uid.bytes().all(digits);
+    (is_uid && (before.is_empty() || before.ends_with('-'))).then(|| uid.replace('_', "-"))
 }
 
 /// Undoes `\x2d` and the like (systemd-escape(1)), where the result is text.
@@ -296,6 +329,7 @@ pub(super) mod tests {
             executable: Some("nginx".to_owned()),
             service: Some("nginx".to_owned()),
             container_id: None,
+            pod: None,
         };
         assert_eq!(*process, expected);
     }
@@ -326,11 +360,16 @@ pub(super) mod tests {
     fn reads_units_and_containers_from_cgroup_paths() {
         let unit = |name: &str| Placed {
             unit: Some(name.to_owned()),
-            container: None,
+            ..Placed::default()
         };
         let container = || Placed {
-            unit: None,
             container: Some(ID.to_owned()),
+            ..Placed::default()
+        };
+        let in_pod = || Placed {
+            container: Some(ID.to_owned()),
+            pod_uid: Some("8f14e45f-ceea-467f-a0e6-5b0c6ad2a3c1".to_owned()),
+            ..Placed::default()
         };
         for (text, expected) in [
             ("0::/system.slice/nginx.service\n".to_owned(), unit("nginx")),
@@ -368,8 +407,19 @@ pub(super) mod tests {
                 format!("0::/machine.slice/libpod-{ID}.scope/system.slice/nginx.service"),
                 Placed {
                     unit: Some("nginx".to_owned()),
-                    container: Some(ID.to_owned()),
+                    ..container()
                 },
+            ),
+            (
+                format!("0::/kubepods/burstable/pod8f14e45f-ceea-467f-a0e6-5b0c6ad2a3c1/{ID}"),
+                in_pod(),
+            ),
+            (
+                format!(
+                    "0::/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-\
+                     pod8f14e45f_ceea_467f_a0e6_5b0c6ad2a3c1.slice/cri-containerd-{ID}.scope"
+                ),
+                in_pod(),
             ),
             ("0::/".to_owned(), Placed::default()),
         ] {

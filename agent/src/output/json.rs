@@ -7,11 +7,14 @@ use std::io;
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 
+use agent_common::primitive;
+
 use super::Shown;
 use crate::config::values::{AddressMask, Label};
 use crate::core::names;
 use crate::core::record::{
-    Alert, Failure, Handshake, Process, RejectReason, ServerName, Source, alert_direction,
+    Alert, Failure, Handshake, Outcome, Pod, Process, RejectReason, ServerName, Source,
+    alert_direction,
 };
 
 /// What all records of one run have in common.
@@ -33,6 +36,16 @@ pub fn write_line(
 ) -> io::Result<()> {
     serde_json::to_writer(&mut *out, &record(handshake, process, context))?;
     out.write_all(b"\n")
+}
+
+/// The record as a value, for those who write it in another form.
+pub fn value(
+    handshake: &Handshake,
+    process: Option<&Process>,
+    context: Context<'_>,
+) -> serde_json::Value {
+    // Only keys that are no text could fail.
+    serde_json::to_value(record(handshake, process, context)).unwrap_or_default()
 }
 
 /// The record in RFC 3339, UTC, nine decimals; `None` where the year has no four digits.
@@ -112,6 +125,8 @@ fn record<'a>(
                 lifetime_seconds: seconds(handshake.ticket_lifetime_ns),
             },
             tickets_issued: handshake.tickets_issued,
+            saved: Spare::new(handshake, Outcome::Resumed),
+            lost: Spare::new(handshake, Outcome::Full),
         },
         early_data: EarlyData {
             offered: handshake.early_data_offered,
@@ -120,16 +135,31 @@ fn record<'a>(
         timing: Timing {
             established_to_client_hello_seconds: seconds(handshake.established_to_client_hello_ns),
             handshake_seconds: seconds(handshake.handshake_ns),
+            time_to_first_byte_seconds: seconds(handshake.time_to_first_byte_ns),
+            response_wait_seconds: seconds(handshake.response_wait_ns),
             rtt_seconds: seconds(handshake.rtt_ns),
             sources: Sources {
                 handshake: handshake.handshake_source.map(Source::as_str),
+                time_to_first_byte: handshake.time_to_first_byte_source.map(Source::as_str),
             },
+        },
+        cpu: Cpu {
+            handshake_seconds: seconds(handshake.cpu_ns),
+            primitives: handshake.primitives_ns.map(Primitives::new),
         },
         bytes: Bytes {
             client: handshake.client_bytes,
             server: handshake.server_bytes,
         },
-        labels: Labels(context.labels),
+        k8s: process
+            .and_then(|process| process.pod.as_deref())
+            .map(Kubernetes::new),
+        labels: Labels {
+            constant: context.labels,
+            pod: process
+                .and_then(|process| process.pod.as_deref())
+                .map_or(&[], |pod| &pod.labels),
+        },
     }
 }
 
@@ -157,7 +187,10 @@ struct Record<'a> {
     resumption: Resumption,
     early_data: EarlyData,
     timing: Timing,
+    cpu: Cpu,
     bytes: Bytes,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    k8s: Option<Kubernetes<'a>>,
     #[serde(skip_serializing_if = "Labels::is_empty")]
     labels: Labels<'a>,
 }
@@ -269,6 +302,25 @@ struct Resumption {
     wire_reject_reason: Option<&'static str>,
     ticket: Ticket,
     tickets_issued: Option<u32>,
+    saved: Spare,
+    lost: Spare,
+}
+
+/// What resuming saved, or what a refused offer lost.
+#[derive(Serialize)]
+struct Spare {
+    wait_seconds: Option<f64>,
+    cpu_seconds: Option<f64>,
+}
+
+impl Spare {
+    fn new(handshake: &Handshake, outcome: Outcome) -> Self {
+        let spared = handshake.spared.filter(|_| handshake.outcome() == outcome);
+        Self {
+            wait_seconds: seconds(spared.and_then(|spared| spared.wait_ns)),
+            cpu_seconds: seconds(spared.and_then(|spared| spared.cpu_ns)),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -290,6 +342,8 @@ struct EarlyData {
 struct Timing {
     established_to_client_hello_seconds: Option<f64>,
     handshake_seconds: Option<f64>,
+    time_to_first_byte_seconds: Option<f64>,
+    response_wait_seconds: Option<f64>,
     rtt_seconds: Option<f64>,
     sources: Sources,
 }
@@ -297,6 +351,35 @@ struct Timing {
 #[derive(Serialize)]
 struct Sources {
     handshake: Option<&'static str>,
+    time_to_first_byte: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Cpu {
+    handshake_seconds: Option<f64>,
+    primitives: Option<Primitives>,
+}
+
+#[derive(Serialize)]
+struct Primitives {
+    sign_seconds: Option<f64>,
+    key_generation_seconds: Option<f64>,
+    key_agreement_seconds: Option<f64>,
+    verify_seconds: Option<f64>,
+    ticket_seconds: Option<f64>,
+}
+
+impl Primitives {
+    fn new(times: [u64; primitive::COUNT]) -> Self {
+        let of = |kind: usize| seconds(Some(times[kind]));
+        Self {
+            sign_seconds: of(primitive::SIGN),
+            key_generation_seconds: of(primitive::KEY_GENERATION),
+            key_agreement_seconds: of(primitive::KEY_AGREEMENT),
+            verify_seconds: of(primitive::VERIFY),
+            ticket_seconds: of(primitive::TICKET),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -305,19 +388,62 @@ struct Bytes {
     server: u64,
 }
 
-struct Labels<'a>(&'a [Label]);
+/// The pod, as OpenTelemetry calls its parts; what made the pod is its workload.
+#[derive(Serialize)]
+struct Kubernetes<'a> {
+    namespace: Named<'a>,
+    pod: Named<'a>,
+    container: Named<'a>,
+    workload: Workload<'a>,
+}
+
+#[derive(Serialize)]
+struct Workload<'a> {
+    kind: Option<&'a str>,
+    name: Option<&'a str>,
+}
+
+impl<'a> Kubernetes<'a> {
+    fn new(pod: &'a Pod) -> Self {
+        let workload = pod.workload.as_ref();
+        Self {
+            namespace: Named {
+                name: Some(&pod.namespace),
+            },
+            pod: Named {
+                name: Some(&pod.name),
+            },
+            container: Named {
+                name: pod.container.as_deref(),
+            },
+            workload: Workload {
+                kind: workload.map(|(kind, _)| kind.as_str()),
+                name: workload.map(|(_, name)| name.as_str()),
+            },
+        }
+    }
+}
+
+/// Constant labels, and those of the pod that were asked for.
+struct Labels<'a> {
+    constant: &'a [Label],
+    pod: &'a [(String, String)],
+}
 
 impl Labels<'_> {
     fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.constant.is_empty() && self.pod.is_empty()
     }
 }
 
 impl Serialize for Labels<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut map = serializer.serialize_map(Some(self.0.len()))?;
-        for label in self.0 {
+        let mut map = serializer.serialize_map(Some(self.constant.len() + self.pod.len()))?;
+        for label in self.constant {
             map.serialize_entry(&label.name, &label.value)?;
+        }
+        for (name, value) in self.pod {
+            map.serialize_entry(name, value)?;
         }
         map.end()
     }

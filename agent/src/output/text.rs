@@ -63,6 +63,13 @@ const HANDSHAKE: Column = Column {
     elide: Elide::End,
     right: true,
 };
+/// Time to first byte.
+const FIRST_BYTE: Column = Column {
+    title: "TTFB",
+    width: 9,
+    elide: Elide::End,
+    right: true,
+};
 const PROCESS: Column = column("PROCESS", 20, Elide::End);
 /// Last, so it may be as long as it likes.
 const NOTE: Column = column("NOTE", 0, Elide::End);
@@ -93,6 +100,7 @@ pub fn write_header(out: &mut String, style: Style) {
         CIPHER,
         KEY,
         HANDSHAKE,
+        FIRST_BYTE,
         PROCESS,
         NOTE,
     ];
@@ -167,6 +175,8 @@ pub fn write_line(
         &HANDSHAKE,
         handshake.handshake_ns.map(span).as_deref().unwrap_or("-"),
     );
+    let first_byte = handshake.time_to_first_byte_ns.map(span);
+    cell(out, &FIRST_BYTE, first_byte.as_deref().unwrap_or("-"));
     cell(out, &PROCESS, &process_name(handshake, process));
     cell(out, &NOTE, &note(handshake));
     end_line(out, start, false);
@@ -367,10 +377,10 @@ mod tests {
         write_line(&mut out, &sample::refused(), Some(&process), PLAIN);
         write_line(&mut out, &sample::failed(), None, PLAIN);
         expect![[r#"
-            TIME (UTC)   ROLE   CLIENT                SERVER NAME                  TLS RESULT  OFFERED    CIPHER                  TICKET   HANDSHAKE PROCESS              NOTE
-            03:16:21.123 server 203.0.113.77:51234    www.example.com              1.3 resumed psk        AES_128_GCM             00abcdef   1.50 ms nginx[4242]          early data refused
-            03:16:21.123 server 203.0.113.77:51234    www.example.com              1.2 full    ticket     AES_128_GCM             00abcdef   1.50 ms nginx[4242]          key_unknown
-            03:16:21.123 client 203.0.113.77:51234    _none                        -   failed  -          -                       -                - -                    alert unknown_ca received
+            TIME (UTC)   ROLE   CLIENT                SERVER NAME                  TLS RESULT  OFFERED    CIPHER                  TICKET   HANDSHAKE      TTFB PROCESS              NOTE
+            03:16:21.123 server 203.0.113.77:51234    www.example.com              1.3 resumed psk        AES_128_GCM             00abcdef   1.50 ms     31 ms nginx[4242]          early data refused
+            03:16:21.123 server 203.0.113.77:51234    www.example.com              1.2 full    ticket     AES_128_GCM             00abcdef   1.50 ms     31 ms nginx[4242]          key_unknown
+            03:16:21.123 client 203.0.113.77:51234    _none                        -   failed  -          -                       -                -         - -                    alert unknown_ca received
         "#]].assert_eq(&out);
     }
 

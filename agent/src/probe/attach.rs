@@ -24,6 +24,16 @@ pub enum AttachError {
         program: &'static str,
         source: ProgramError,
     },
+    #[error(
+        "the kernel refuses a probe in a library ({program}): {source}\n\
+         from Linux 6.16 on, and in older kernels with that change, it places them for CAP_SYS_ADMIN \
+         only. Grant it as well for reasons from inside the library and CPU time; the wire tap needs \
+         it not"
+    )]
+    Uprobe {
+        program: &'static str,
+        source: ProgramError,
+    },
     #[error("the embedded object lacks {0}; this binary was built wrongly")]
     Missing(&'static str),
 }
@@ -32,7 +42,7 @@ impl AttachError {
     /// What happened, without the way out.
     pub fn reason(&self) -> String {
         match self {
-            Self::Program { source, .. } => explain(source),
+            Self::Program { source, .. } | Self::Uprobe { source, .. } => explain(source),
             Self::Missing(_) => self.to_string(),
         }
     }

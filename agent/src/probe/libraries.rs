@@ -18,18 +18,28 @@ use aya::programs::{
 
 use super::{
     attach::{AttachError, failed},
-    load::KernelHalf,
+    load::{KernelHalf, refused_permission},
+    primitives,
 };
 use crate::{
     explain::explain,
-    host::{libraries::LibraryFile, openssl},
+    host::{
+        libraries::LibraryFile,
+        openssl::{self, Layout, Machine, PrimitivePlace, ReadError},
+    },
     tap::Tap,
 };
 
-/// The function whose calls make a handshake. `SSL_accept` and `SSL_connect` jump to it.
+/// The programs where the handshake's state machine begins and ends.
+const BEGIN: &str = "machine_begin";
+const END: &str = "machine_end";
+
+/// The function whose calls make a handshake, where the state machine below it is not found.
+/// `SSL_accept` and `SSL_connect` jump to it, and `SSL_read` does not.
 const SYMBOL: &str = "SSL_do_handshake";
 
-/// The programs at its two ends.
+/// The programs at its two ends. They are at the foot of the stack that OpenSSL may switch
+/// (`openssl/machine.rs`), so that a probe at the return is safe here.
 const ENTER: &str = "handshake_enter";
 const RETURN: &str = "handshake_return";
 
@@ -61,22 +71,46 @@ pub struct LibraryProbes {
     failed: HashSet<FileId>,
     /// Processes to which the tap is restricted; empty means all.
     processes: Vec<NonZeroU32>,
-    /// Whether calls of the handshake function are watched at the moment.
+    /// Whether calls of the handshake function are watched at the moment, unless they may not be.
     watches_calls: bool,
+    /// Groups that are left out.
+    shed: HashSet<Group>,
+    /// Whether cryptographic primitives are timed at the moment, where calls are watched.
+    times_primitives: bool,
+    /// Whether the kernel takes the programs in the state machine.
+    reads_state: bool,
     /// Whether the kernel takes the programs that read what became of a ticket or session ID.
     reads_tickets: bool,
+    /// The same of those that time primitives.
+    reads_primitives: bool,
+}
+
+/// Probes that are switched off and on together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Group {
+    /// On calls of the handshake function.
+    Calls,
+    /// On decisions on tickets and session IDs.
+    Tickets,
 }
 
 #[derive(Debug)]
 struct Attached {
     file: LibraryFile,
+    /// The handshake's state machine in the file, where it is watched.
+    machine: Option<Machine>,
+    /// Where it has cryptography done.
+    places: Vec<PrimitivePlace>,
     calls: Vec<Link>,
     tickets: Vec<Link>,
+    primitives: Vec<Link>,
+    /// They were taken out, and are to be attached again when the file is found.
+    tickets_due: bool,
     unused_scans: u32,
 }
 
 /// An attached program.
-type Link = (&'static str, UProbeLinkId);
+pub(super) type Link = (&'static str, UProbeLinkId);
 
 impl LibraryProbes {
     /// Loads the programs; nothing is attached yet. With `watches_calls`, calls of the handshake
@@ -93,22 +127,29 @@ impl LibraryProbes {
             let probe: &mut UProbe = half.program(Tap::Library, program)?;
             probe.load().map_err(failed(Tap::Library, program))?;
         }
-        let mut reads_tickets = true;
-        for program in [TICKET, LOOKUP] {
-            let probe: &mut UProbe = half.program(Tap::Library, program)?;
-            if let Err(error) = probe.load() {
-                log::warn!(
-                    "this kernel refuses the probe that tells why an offer was refused (it needs \
-                     Linux 5.15): {}\nreasons are inferred from the wire instead",
-                    explain(&error)
-                );
-                reads_tickets = false;
-                break;
-            }
-        }
+        let reads_state = load_all(
+            half,
+            [BEGIN, END],
+            "time the handshake",
+            "on-CPU time of handshakes stays unknown",
+        )?;
+        let reads_tickets = load_all(
+            half,
+            [TICKET, LOOKUP],
+            "tell why an offer was refused",
+            "reasons are inferred from the wire instead",
+        )?;
+        let reads_primitives = load_all(
+            half,
+            [primitives::BEGIN, primitives::END],
+            "time cryptographic primitives",
+            "their CPU time stays unknown",
+        )?;
         Ok(Self {
+            reads_primitives,
             processes,
             watches_calls,
+            reads_state,
             reads_tickets,
             ..Self::default()
         })
@@ -130,10 +171,12 @@ impl LibraryProbes {
             if self.failed.contains(&id) {
                 continue;
             }
-            if let Some(attached) = self.attached.get_mut(&id) {
+            if let Some(mut attached) = self.attached.remove(&id) {
                 attached.unused_scans = 0;
                 // The process through which it was reached may have ended.
                 attached.file = file;
+                self.complete(half, &mut attached);
+                self.attached.insert(id, attached);
                 continue;
             }
             match self.attach(half, &file) {
@@ -155,15 +198,43 @@ impl LibraryProbes {
     }
 
     fn attach(&self, half: &mut KernelHalf, file: &LibraryFile) -> Result<Attached, AttachError> {
+        let layout = openssl::inspect_file(&file.path);
+        let machine = match &layout {
+            Ok(layout) => layout.machine.clone().map_err(|error| error.to_string()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(reason) = &machine {
+            log::info!(
+                "{}: handshakes are not timed, and those that SSL_read drives not watched: {reason}",
+                file.path_in_process.display()
+            );
+        }
+        let machine = machine.ok().filter(|_| self.reads_state);
+        let places = match layout.as_ref().map(|layout| &layout.primitives) {
+            // Without the state machine nobody knows which handshake they belong to.
+            Ok(Ok(places)) if machine.is_some() => places.clone(),
+            Ok(Err(reason)) => {
+                log::info!(
+                    "{}: its cryptographic primitives are not timed: {reason}",
+                    file.path_in_process.display()
+                );
+                Vec::new()
+            }
+            _ => Vec::new(),
+        };
         // Also where calls are not watched at the moment: it shows whether they can be.
-        let mut calls = self.attach_calls(half, file)?;
-        if !self.watches_calls {
+        let mut calls = self.attach_calls(half, file, machine.as_ref())?;
+        if !self.wants_calls() {
             leave_calls(half, std::mem::take(&mut calls));
         }
         Ok(Attached {
             file: file.clone(),
+            machine,
             calls,
-            tickets: self.attach_tickets(half, file),
+            tickets: self.attach_tickets(half, file, layout),
+            tickets_due: false,
+            primitives: self.attach_primitives(half, file, &places),
+            places,
             unused_scans: 0,
         })
     }
@@ -172,12 +243,27 @@ impl LibraryProbes {
         &self,
         half: &mut KernelHalf,
         file: &LibraryFile,
+        machine: Option<&Machine>,
     ) -> Result<Vec<Link>, AttachError> {
+        // Ends first: a beginning without its end would leave the thread marked.
+        let places: Vec<(&'static str, Option<u64>)> = match machine {
+            Some(machine) => {
+                let ends = machine.ends.iter().map(|end| (END, Some(*end)));
+                ends.chain([(BEGIN, Some(machine.begin))]).collect()
+            }
+            None => vec![(RETURN, None), (ENTER, None)],
+        };
         let mut links = Vec::new();
         for scope in self.scopes() {
-            // The return probe first: an entry without its return would leave the thread marked.
-            for program in [RETURN, ENTER] {
-                match attach_one(half, program, SYMBOL, &file.path, scope) {
+            for (program, offset) in &places {
+                let point = UProbeAttachPoint {
+                    location: offset.map_or(
+                        UProbeAttachLocation::Symbol(SYMBOL),
+                        UProbeAttachLocation::AbsoluteOffset,
+                    ),
+                    cookie: machine.map(|machine| machine.site.to_cookie()),
+                };
+                match attach_one(half, program, point, &file.path, scope) {
                     Ok(link) => links.push(link),
                     Err(error) => {
                         detach(half, links);
@@ -190,12 +276,17 @@ impl LibraryProbes {
     }
 
     /// Where this library decides on tickets and session IDs; none where that is not known.
-    fn attach_tickets(&self, half: &mut KernelHalf, file: &LibraryFile) -> Vec<Link> {
+    fn attach_tickets(
+        &self,
+        half: &mut KernelHalf,
+        file: &LibraryFile,
+        layout: Result<Layout, ReadError>,
+    ) -> Vec<Link> {
         let mut links = Vec::new();
-        if !self.reads_tickets {
+        if !self.reads_tickets || self.shed.contains(&Group::Tickets) {
             return links;
         }
-        let layout = match openssl::inspect_file(&file.path) {
+        let layout = match layout {
             Ok(layout) => layout,
             Err(error) => {
                 from_the_wire(file, "offers", &error);
@@ -266,17 +357,99 @@ impl LibraryProbes {
         self.watches_calls = watches;
         let mut attached = std::mem::take(&mut self.attached);
         for each in attached.values_mut() {
-            if !watches {
+            if self.wants_calls() {
+                self.complete(half, each);
+            } else {
+                primitives::detach(half, std::mem::take(&mut each.primitives));
                 leave_calls(half, std::mem::take(&mut each.calls));
-            } else if each.calls.is_empty() {
-                match self.attach_calls(half, &each.file) {
-                    Ok(links) => each.calls = links,
-                    // The last process that gave access to the file may have ended.
-                    Err(error) => log::debug!("{error}"),
-                }
             }
         }
         self.attached = attached;
+    }
+
+    /// Begins or ends timing cryptographic primitives, in every library. Says whether they are timed
+    /// from now on.
+    pub fn time_primitives(&mut self, half: &mut KernelHalf, times: bool) -> bool {
+        self.times_primitives = times;
+        let mut attached = std::mem::take(&mut self.attached);
+        for each in attached.values_mut() {
+            primitives::detach(half, std::mem::take(&mut each.primitives));
+            each.primitives = self.attach_primitives(half, &each.file, &each.places);
+        }
+        self.attached = attached;
+        self.times_all()
+    }
+
+    fn wants_primitives(&self) -> bool {
+        self.times_primitives && self.reads_primitives && self.wants_calls()
+    }
+
+    /// Whether every library's primitives are timed, as far as their places are known.
+    pub fn times_all(&self) -> bool {
+        let mut attached = self.attached.values();
+        self.wants_primitives()
+            && attached.all(|each| each.places.is_empty() || !each.primitives.is_empty())
+    }
+
+    fn attach_primitives(
+        &self,
+        half: &mut KernelHalf,
+        file: &LibraryFile,
+        places: &[PrimitivePlace],
+    ) -> Vec<Link> {
+        if self.wants_primitives() {
+            primitives::attach(half, file, places, &self.scopes())
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn wants_calls(&self) -> bool {
+        self.watches_calls && !self.shed.contains(&Group::Calls)
+    }
+
+    /// Attaches what a library lacks by now.
+    fn complete(&self, half: &mut KernelHalf, attached: &mut Attached) {
+        if self.wants_calls() && attached.calls.is_empty() {
+            match self.attach_calls(half, &attached.file, attached.machine.as_ref()) {
+                Ok(links) => attached.calls = links,
+                // The last process that gave access to the file may have ended.
+                Err(error) => log::debug!("{error}"),
+            }
+        }
+        if attached.tickets_due {
+            attached.tickets_due = false;
+            attached.tickets = self.attach_tickets(
+                half,
+                &attached.file,
+                openssl::inspect_file(&attached.file.path),
+            );
+        }
+    }
+
+    /// Leaves a group out, in every library.
+    pub fn shed(&mut self, half: &mut KernelHalf, group: Group) {
+        self.shed.insert(group);
+        match group {
+            Group::Calls => self.watch_calls(half, self.watches_calls),
+            Group::Tickets => {
+                for each in self.attached.values_mut() {
+                    detach(half, std::mem::take(&mut each.tickets));
+                    each.tickets_due = false;
+                }
+            }
+        }
+    }
+
+    /// Takes a group in again; the next `update` attaches it, since the processes through which
+    /// libraries were reached may have ended.
+    pub fn restore(&mut self, group: Group) {
+        self.shed.remove(&group);
+        if group == Group::Tickets {
+            for each in self.attached.values_mut() {
+                each.tickets_due = true;
+            }
+        }
     }
 
     fn detach_unused(
@@ -298,12 +471,33 @@ impl LibraryProbes {
         }
         for id in unused {
             if let Some(attached) = self.attached.remove(&id) {
+                primitives::detach(half, attached.primitives);
                 leave_calls(half, attached.calls);
                 detach(half, attached.tickets);
                 events.push(LibraryEvents::Detached(attached.file));
             }
         }
     }
+}
+
+/// Loads programs that need the cookie of an attachment, or none of them.
+fn load_all(
+    half: &mut KernelHalf,
+    programs: [&'static str; 2],
+    what: &str,
+    instead: &str,
+) -> Result<bool, AttachError> {
+    for program in programs {
+        let probe: &mut UProbe = half.program(Tap::Library, program)?;
+        if let Err(error) = probe.load() {
+            log::warn!(
+                "this kernel refuses the probes that {what} (they need Linux 5.15): {}\n{instead}",
+                explain(&error)
+            );
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Says why something is not probed in a library.
@@ -314,7 +508,7 @@ fn from_the_wire(file: &LibraryFile, what: &str, reason: &dyn std::error::Error)
     );
 }
 
-fn attach_one<'a>(
+pub(super) fn attach_one<'a>(
     half: &mut KernelHalf,
     program: &'static str,
     point: impl Into<UProbeAttachPoint<'a>>,
@@ -322,9 +516,13 @@ fn attach_one<'a>(
     scope: UProbeScope,
 ) -> Result<Link, AttachError> {
     let probe: &mut UProbe = half.program(Tap::Library, program)?;
-    let link = probe
-        .attach(point, path, scope)
-        .map_err(failed(Tap::Library, program))?;
+    let link = probe.attach(point, path, scope).map_err(|source| {
+        if refused_permission(&source) {
+            AttachError::Uprobe { program, source }
+        } else {
+            failed(Tap::Library, program)(source)
+        }
+    })?;
     Ok((program, link))
 }
 
@@ -332,7 +530,7 @@ fn attach_one<'a>(
 fn leave_calls(half: &mut KernelHalf, links: Vec<Link>) {
     let (entries, returns) = links
         .into_iter()
-        .partition(|(program, _)| *program == ENTER);
+        .partition(|(program, _)| [BEGIN, ENTER].contains(program));
     detach(half, entries);
     detach(half, returns);
     half.forget_calls();

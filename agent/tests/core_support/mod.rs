@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use agent_common::event::{
-    EGRESS, INGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST,
+    EGRESS, INGRESS, SEGMENT_AFTER_CALL, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_FOLLOWED,
+    SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST,
 };
 use agent_common::flow::FlowKey;
-use resumetry::core::decode::{Event, Segment};
+use resumetry::core::decode::{Event, LibraryCall, Segment};
 use resumetry::core::fingerprint::Fingerprinter;
 use resumetry::core::record::{Handshake, ServerName};
 use resumetry::core::tracker::{Limits, Tracker, TrackerStats};
@@ -27,26 +28,14 @@ pub const SSL: u64 = 0x5555_0000_1000;
 #[derive(Clone, Debug)]
 pub enum Owned {
     Segment(Segment<'static>, Vec<u8>),
-    Library {
-        time_ns: u64,
-        pid_tgid: u64,
-        ssl: u64,
-    },
+    Library(LibraryCall),
 }
 
 impl Owned {
     pub fn with<T>(&self, f: impl FnOnce(&Event<'_>) -> T) -> T {
         match self {
             Self::Segment(fixed, data) => f(&Event::Segment(Segment { data, ..*fixed })),
-            &Self::Library {
-                time_ns,
-                pid_tgid,
-                ssl,
-            } => f(&Event::Library {
-                time_ns,
-                pid_tgid,
-                ssl,
-            }),
+            Self::Library(call) => f(&Event::Library(*call)),
         }
     }
 }
@@ -57,10 +46,15 @@ pub struct Wire {
     pub key: FlowKey,
     pub observed: End,
     pub ssl: u64,
+    /// The observed end sends what an earlier call wrote to memory.
+    pub sends_after_calls: bool,
+    /// Followed to its first response.
+    pub is_followed: bool,
     pub now_ns: u64,
     start: [u32; 2],
     sent: [u32; 2],
     saw_hello: bool,
+    calls: u32,
     pub events: Vec<Owned>,
 }
 
@@ -86,11 +80,14 @@ impl Wire {
             key: key(remote_port),
             observed: Server,
             ssl: 0,
+            sends_after_calls: false,
+            is_followed: false,
             now_ns: SECOND,
             // The client's sequence numbers wrap around early.
             start: [u32::MAX - 100, 1000],
             sent: [0; 2],
             saw_hello: false,
+            calls: 0,
             events: Vec::new(),
         }
     }
@@ -118,14 +115,21 @@ impl Wire {
             payload,
             srtt_us: 250,
             direction: if is_egress { EGRESS } else { INGRESS },
-            flags,
+            flags: match is_egress && self.sends_after_calls {
+                true => flags | SEGMENT_AFTER_CALL,
+                false => flags,
+            },
             data: &[],
         };
         Owned::Segment(segment, data.to_vec())
     }
 
     fn push(&mut self, from: End, data: &[u8], payload: u32, flags: u8) -> &mut Self {
-        let flags = flags | if self.saw_hello { 0 } else { SEGMENT_HELLO };
+        let hello = match self.is_followed {
+            true => SEGMENT_HELLO | SEGMENT_FOLLOWED,
+            false => SEGMENT_HELLO,
+        };
+        let flags = flags | if self.saw_hello { 0 } else { hello };
         self.saw_hello = true;
         let event = self.segment(from, self.sent[from as usize], data, payload, flags);
         self.events.push(event);
@@ -180,11 +184,24 @@ impl Wire {
     }
 
     pub fn library(&mut self) -> &mut Self {
-        self.events.push(Owned::Library {
+        self.call(1)
+    }
+
+    /// A call of the library that returns this, and was on the CPU for 1,000 ns.
+    pub fn call(&mut self, result: i32) -> &mut Self {
+        self.calls += 1;
+        self.events.push(Owned::Library(LibraryCall {
             time_ns: self.now_ns,
+            entry_ns: self.now_ns,
             pid_tgid: u64::from(PID) << 32 | 7,
             ssl: self.ssl,
-        });
+            cpu_ns: Some(1_000),
+            result,
+            number: self.calls,
+            begins: self.calls == 1,
+            is_exact: false,
+            has_primitives: true,
+        }));
         self
     }
 
@@ -324,4 +341,19 @@ pub fn tls(kind: u8, body: &[u8]) -> Vec<u8> {
 /// A protected record of this length.
 pub fn protected(length: usize) -> Vec<u8> {
     tls(23, &vec![0xee; length])
+}
+
+/// The ClientHello of a record with one more extension at the front.
+pub fn with_extension(record: &[u8], extension: &[u8]) -> Vec<u8> {
+    let mut body = record[9..].to_vec();
+    let session = 34 + 1 + usize::from(body[34]);
+    let ciphers = session + 2 + usize::from(u16::from_be_bytes([body[session], body[session + 1]]));
+    let at = ciphers + 1 + usize::from(body[ciphers]);
+    let length = u16::from_be_bytes([body[at], body[at + 1]]) + extension.len() as u16;
+    body[at..at + 2].copy_from_slice(&length.to_be_bytes());
+    body.splice(at + 2..at + 2, extension.iter().copied());
+    let mut message = vec![1, 0];
+    message.extend_from_slice(&(body.len() as u16).to_be_bytes());
+    message.extend_from_slice(&body);
+    tls(22, &message)
 }

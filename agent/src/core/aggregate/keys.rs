@@ -239,7 +239,7 @@ mod tests {
     const KEY: u32 = 0x00ab_cdef;
 
     fn service() -> ServiceId {
-        Services::new(4).intern(Some("nginx"))
+        Services::new(4).intern(Some("nginx"), None)
     }
 
     fn issued(key: u32, lifetime_ns: u64) -> Handshake {

@@ -1,7 +1,7 @@
 //! Label values that only the metrics have; all others are words of the record itself.
 
 use crate::core::names;
-use crate::core::record::Version;
+use crate::core::record::{Pod, Version};
 
 /// `server_name` and `service` of everything that found no room.
 pub const OTHER: &str = "_other";
@@ -73,6 +73,42 @@ pub fn known_alert(code: u8) -> u8 {
 /// general_error (117) is younger than the set of this label, and stays `unknown` in it.
 fn alert_name(code: u8) -> Option<&'static str> {
     names::alert_name(code).filter(|_| code != 117)
+}
+
+/// Labels of series that a pod serves, with those of the pod that were asked for.
+pub fn of_pod(pod: &Pod) -> Vec<(&str, &str)> {
+    let mut labels = vec![
+        (POD_NAMESPACE, pod.namespace.as_str()),
+        (POD_NAME, pod.name.as_str()),
+    ];
+    if let Some(container) = &pod.container {
+        labels.push((POD_CONTAINER, container));
+    }
+    if let Some((kind, name)) = &pod.workload {
+        labels.extend([(WORKLOAD_KIND, kind.as_str()), (WORKLOAD_NAME, name)]);
+    }
+    let chosen = pod.labels.iter();
+    labels.extend(chosen.map(|(name, value)| (name.as_str(), value.as_str())));
+    labels
+}
+
+/// Names of labels that only series of pods have.
+pub const POD_NAMESPACE: &str = "k8s_namespace_name";
+pub const POD_NAME: &str = "k8s_pod_name";
+pub const POD_CONTAINER: &str = "k8s_container_name";
+pub const WORKLOAD_KIND: &str = "k8s_workload_kind";
+pub const WORKLOAD_NAME: &str = "k8s_workload_name";
+
+/// A label of Kubernetes as Prometheus can name it: `app.kubernetes.io/name` is `app_kubernetes_io_name`.
+pub fn label_name(name: &str) -> String {
+    let plain = |letter: char| {
+        if letter.is_ascii_alphanumeric() {
+            letter
+        } else {
+            '_'
+        }
+    };
+    name.chars().map(plain).collect()
 }
 
 #[cfg(test)]

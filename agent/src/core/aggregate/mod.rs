@@ -13,6 +13,7 @@ mod decay;
 mod keys;
 pub mod labels;
 mod names;
+pub mod native;
 mod series;
 mod services;
 mod sketch;
@@ -22,19 +23,24 @@ mod tests;
 
 pub use keys::{Key, KeyLife, TicketUse};
 pub use series::{
-    AGE_BOUNDS_NS, AgeKey, AlertKey, Common, DURATION_BOUNDS_NS, DurationKey, EarlyDataKey,
-    HandshakeKey, Histogram, RejectionKey,
+    AGE_BOUNDS_NS, AgeKey, AlertKey, CPU_BOUNDS_NS, Common, CryptoKey, DURATION_BOUNDS_NS,
+    DurationKey, EarlyDataKey, HandshakeKey, Histogram, LostKey, RejectionKey, SavedKey, SparedSum,
 };
-pub use services::ServiceId;
-pub use snapshot::{KeySample, Quota, Sample, Snapshot};
+pub use services::{Service, ServiceId};
+pub use snapshot::{GapSample, KeySample, Quota, Sample, Snapshot};
+
+use agent_common::primitive;
+use ahash::AHashMap;
+use std::sync::Arc;
 
 use self::keys::Keys;
 use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
 use self::series::{OTHER_LIMITS, SeriesSet, Target};
 use self::services::Services;
+use super::costs::Costs;
 use super::names::{INVALID_SERVER_NAME, NO_SERVER_NAME};
-use super::record::{Handshake, ServerName};
+use super::record::{Handshake, Pod, ServerName};
 
 /// Limits of an [`Aggregator`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +75,8 @@ pub struct Aggregator {
     services: Services,
     names: Names,
     keys: Keys,
+    /// Bounded by the number of services.
+    costs: AHashMap<SavedKey, Costs>,
     /// `server_name="_other"`: no room, or a name that never completed a handshake.
     other: SeriesSet,
     /// `server_name="_none"`: no SNI.
@@ -85,6 +93,7 @@ impl Aggregator {
             services: Services::new(config.max_services),
             names: Names::new(config.max_server_names, config.histogram_server_names),
             keys: Keys::default(),
+            costs: AHashMap::new(),
             other: SeriesSet::new(OTHER_LIMITS),
             none: SeriesSet::new(OTHER_LIMITS),
             invalid: SeriesSet::new(OTHER_LIMITS),
@@ -93,12 +102,23 @@ impl Aggregator {
 
     /// Counts one finished handshake. Allocates only where it makes a new series.
     pub fn record(&mut self, handshake: &Handshake, service: Option<&str>, now_ns: u64) {
+        self.record_in(handshake, service, None, now_ns);
+    }
+
+    /// The same, where a pod may serve.
+    pub fn record_in(
+        &mut self,
+        handshake: &Handshake,
+        service: Option<&str>,
+        pod: Option<&Arc<Pod>>,
+        now_ns: u64,
+    ) {
         self.now_ns = self.now_ns.max(now_ns);
         let now_ns = self.now_ns;
         let common = Common {
             role: handshake.role,
             transport: handshake.transport,
-            service: self.services.intern(service),
+            service: self.services.intern(service, pod),
         };
         let (own, own_histograms) = match &handshake.server_name {
             None => (Some(&mut self.none), true),
@@ -123,6 +143,13 @@ impl Aggregator {
         };
         observe(target, common, handshake);
         self.keys.observe(common.service, handshake, now_ns);
+        if handshake.time_to_first_byte_ns.is_some() {
+            let key = SavedKey {
+                common,
+                version: VersionLabel::from(handshake.version),
+            };
+            self.costs.entry(key).or_default().learn(handshake, now_ns);
+        }
     }
 
     /// Removes what did not change for [`AggregateConfig::series_ttl_ns`]. Call it now and then;
@@ -137,9 +164,13 @@ impl Aggregator {
         }
         self.names.expire(oldest_ns);
         self.keys.expire(oldest_ns);
+        self.costs.retain(|_, costs| costs.changed_ns > oldest_ns);
 
         let mut used = self.services.none_used();
         self.keys.mark_services(&mut used);
+        for key in self.costs.keys() {
+            key.common.service.mark(&mut used);
+        }
         for (_, set) in self.sets() {
             set.mark_services(&mut used);
         }
@@ -162,6 +193,29 @@ impl Aggregator {
     }
 }
 
+/// A handshake whose primitives were timed stands for all of its kind since the last such one, itself
+/// included: a ratio estimator, which neither knows nor needs to know how long the windows were.
+fn estimate_primitives(
+    target: &mut Target<'_>,
+    kind: DurationKey,
+    primitives_ns: Option<[u64; primitive::COUNT]>,
+) {
+    let untimed = target.series(|set| &mut set.untimed, kind);
+    *untimed += 1;
+    let Some(primitives_ns) = primitives_ns else {
+        return;
+    };
+    let weight = std::mem::take(untimed);
+    for (primitive, nanoseconds) in primitives_ns.into_iter().enumerate() {
+        let key = CryptoKey {
+            common: kind.common,
+            primitive,
+        };
+        let sum = target.series(|set| &mut set.crypto, key);
+        *sum = sum.saturating_add(nanoseconds.saturating_mul(weight));
+    }
+}
+
 /// Enters one handshake into every family it belongs to.
 fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     let version = VersionLabel::from(handshake.version);
@@ -174,15 +228,42 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     };
     *target.series(|set| &mut set.handshakes, key) += 1;
 
+    let key = DurationKey {
+        common,
+        version,
+        result,
+    };
     if let Some(handshake_ns) = handshake.handshake_ns {
-        let key = DurationKey {
-            common,
-            version,
-            result,
-        };
         target
             .histogram(|set| &mut set.durations, key)
             .observe(&DURATION_BOUNDS_NS, handshake_ns);
+    }
+    if let Some(first_byte_ns) = handshake.time_to_first_byte_ns {
+        target
+            .histogram(|set| &mut set.first_bytes, key)
+            .observe(&DURATION_BOUNDS_NS, first_byte_ns);
+    }
+    if handshake.established {
+        estimate_primitives(&mut target, key, handshake.primitives_ns);
+    }
+    if let Some(cpu_ns) = handshake.plain_cpu_ns() {
+        target
+            .histogram(|set| &mut set.cpu, key)
+            .observe(&CPU_BOUNDS_NS, cpu_ns);
+    }
+    if let Some(spared) = handshake.spared {
+        let sum = match handshake.reject_reason {
+            None => target.series(|set| &mut set.saved, SavedKey { common, version }),
+            Some(reason) => {
+                let key = LostKey {
+                    common,
+                    version,
+                    reason,
+                };
+                target.series(|set| &mut set.lost, key)
+            }
+        };
+        sum.add(spared);
     }
     if handshake.early_data_offered {
         let mut count = |status| {

@@ -4,8 +4,9 @@ use ahash::AHashMap;
 use std::hash::Hash;
 
 use super::labels::{EarlyData, VersionLabel};
+use super::native::NativeBuckets;
 use super::services::ServiceId;
-use crate::core::record::{Method, Outcome, RejectReason, Role, Transport};
+use crate::core::record::{Method, Outcome, RejectReason, Role, Spared, Transport};
 
 /// Upper bounds of the duration buckets, nanoseconds; one more bucket holds what is above.
 ///
@@ -26,6 +27,13 @@ pub const DURATION_BOUNDS_NS: [u64; 15] = [
     2_500_000_000,
     5_000_000_000,
     10_000_000_000,
+];
+
+/// Upper bounds of the buckets of CPU time, nanoseconds: a resumed handshake takes some 0.15 ms, a
+/// full one with RSA-4096 4 ms.
+pub const CPU_BOUNDS_NS: [u64; DURATION_BOUNDS_NS.len()] = [
+    50_000, 100_000, 150_000, 200_000, 300_000, 400_000, 600_000, 800_000, 1_000_000, 1_500_000,
+    2_000_000, 3_000_000, 5_000_000, 10_000_000, 25_000_000,
 ];
 
 /// Upper bounds of the buckets of ticket ages, nanoseconds: from a second to the week that RFC 8446,
@@ -61,12 +69,55 @@ pub struct HandshakeKey {
     pub result: Outcome,
 }
 
-/// Labels of `tls_handshake_duration_seconds`.
+/// Labels of `tls_handshake_duration_seconds` and `tls_time_to_first_byte_seconds`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DurationKey {
     pub common: Common,
     pub version: VersionLabel,
     pub result: Outcome,
+}
+
+/// Labels of `tls_resumption_saved_…_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SavedKey {
+    pub common: Common,
+    pub version: VersionLabel,
+}
+
+/// Labels of `tls_crypto_cpu_seconds_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct CryptoKey {
+    pub common: Common,
+    /// One of `agent_common::primitive`.
+    pub primitive: usize,
+}
+
+/// Labels of `tls_resumption_lost_…_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LostKey {
+    pub common: Common,
+    pub version: VersionLabel,
+    pub reason: RejectReason,
+}
+
+/// What was saved or lost in all, nanoseconds; `None` where nothing could be said yet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SparedSum {
+    pub wait_ns: Option<u64>,
+    pub cpu_ns: Option<u64>,
+}
+
+impl SparedSum {
+    pub(super) fn add(&mut self, spared: Spared) {
+        for (sum, more) in [
+            (&mut self.wait_ns, spared.wait_ns),
+            (&mut self.cpu_ns, spared.cpu_ns),
+        ] {
+            if let Some(more) = more {
+                *sum = Some(sum.unwrap_or(0).saturating_add(more));
+            }
+        }
+    }
 }
 
 /// Labels of `tls_early_data_total`.
@@ -99,6 +150,40 @@ pub struct AgeKey {
     pub result: Outcome,
 }
 
+/// Labels of some family.
+pub trait Labels {
+    /// Those that every family has.
+    fn common(&self) -> &Common;
+}
+
+macro_rules! labels {
+    ($($key:ty),+) => {
+        $(impl Labels for $key {
+            fn common(&self) -> &Common {
+                &self.common
+            }
+        })+
+    };
+}
+
+labels!(
+    HandshakeKey,
+    DurationKey,
+    SavedKey,
+    CryptoKey,
+    LostKey,
+    EarlyDataKey,
+    AlertKey,
+    RejectionKey,
+    AgeKey
+);
+
+impl Labels for Common {
+    fn common(&self) -> &Common {
+        self
+    }
+}
+
 /// A histogram over [`DURATION_BOUNDS_NS`] or [`AGE_BOUNDS_NS`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
@@ -106,6 +191,8 @@ pub struct Histogram {
     pub buckets: [u64; DURATION_BOUNDS_NS.len() + 1],
     /// Nanoseconds.
     pub sum_ns: u64,
+    /// The same observations, more finely.
+    pub native: NativeBuckets,
 }
 
 impl Histogram {
@@ -117,6 +204,7 @@ impl Histogram {
         let bucket = bounds.partition_point(|&bound| bound < nanoseconds);
         self.buckets[bucket] += 1;
         self.sum_ns = self.sum_ns.saturating_add(nanoseconds);
+        self.native.observe(nanoseconds);
     }
 }
 
@@ -173,11 +261,6 @@ impl<K: Copy + Eq + Hash, V: Default> Family<K, V> {
         &mut series.value
     }
 
-    fn expire(&mut self, oldest_ns: u64) {
-        self.series
-            .retain(|_, series| series.changed_ns > oldest_ns);
-    }
-
     pub(super) fn clear(&mut self) {
         self.series = AHashMap::new();
     }
@@ -189,11 +272,38 @@ impl<K: Copy + Eq + Hash, V: Default> Family<K, V> {
     }
 }
 
+/// What is done to every family alike.
+trait AnyFamily {
+    fn expire(&mut self, oldest_ns: u64);
+    fn mark_services(&self, used: &mut [bool]);
+}
+
+impl<K: Labels, V> AnyFamily for Family<K, V> {
+    fn expire(&mut self, oldest_ns: u64) {
+        self.series
+            .retain(|_, series| series.changed_ns > oldest_ns);
+    }
+
+    fn mark_services(&self, used: &mut [bool]) {
+        for key in self.series.keys() {
+            key.common().service.mark(used);
+        }
+    }
+}
+
 /// All series of one server name.
 #[derive(Debug)]
 pub(super) struct SeriesSet {
     pub(super) handshakes: Family<HandshakeKey, u64>,
     pub(super) durations: Family<DurationKey, Histogram>,
+    pub(super) first_bytes: Family<DurationKey, Histogram>,
+    pub(super) cpu: Family<DurationKey, Histogram>,
+    pub(super) saved: Family<SavedKey, SparedSum>,
+    /// Nanoseconds.
+    pub(super) crypto: Family<CryptoKey, u64>,
+    /// Handshakes since the last one whose primitives were timed; no metric.
+    pub(super) untimed: Family<DurationKey, u64>,
+    pub(super) lost: Family<LostKey, SparedSum>,
     pub(super) early_data: Family<EarlyDataKey, u64>,
     pub(super) alerts: Family<AlertKey, u64>,
     pub(super) rejections: Family<RejectionKey, u64>,
@@ -201,11 +311,39 @@ pub(super) struct SeriesSet {
     pub(super) chain_bytes: Family<Common, u32>,
 }
 
+/// All families of a set, borrowed as asked.
+macro_rules! families {
+    ($set:expr, $($borrow:tt)+) => {{
+        let families: [$($borrow)+ dyn AnyFamily; 13] = [
+            $($borrow)+ $set.handshakes,
+            $($borrow)+ $set.durations,
+            $($borrow)+ $set.first_bytes,
+            $($borrow)+ $set.cpu,
+            $($borrow)+ $set.saved,
+            $($borrow)+ $set.crypto,
+            $($borrow)+ $set.untimed,
+            $($borrow)+ $set.lost,
+            $($borrow)+ $set.early_data,
+            $($borrow)+ $set.alerts,
+            $($borrow)+ $set.rejections,
+            $($borrow)+ $set.ticket_ages,
+            $($borrow)+ $set.chain_bytes,
+        ];
+        families
+    }};
+}
+
 impl SeriesSet {
     pub(super) fn new(limits: Limits) -> Self {
         SeriesSet {
             handshakes: Family::new(limits.counters),
             durations: Family::new(limits.histograms),
+            first_bytes: Family::new(limits.histograms),
+            cpu: Family::new(limits.histograms),
+            saved: Family::new(limits.counters),
+            crypto: Family::new(limits.counters),
+            untimed: Family::new(limits.counters),
+            lost: Family::new(limits.counters),
             early_data: Family::new(limits.counters),
             alerts: Family::new(limits.counters),
             rejections: Family::new(limits.counters),
@@ -215,13 +353,9 @@ impl SeriesSet {
     }
 
     pub(super) fn expire(&mut self, oldest_ns: u64) {
-        self.handshakes.expire(oldest_ns);
-        self.durations.expire(oldest_ns);
-        self.early_data.expire(oldest_ns);
-        self.alerts.expire(oldest_ns);
-        self.rejections.expire(oldest_ns);
-        self.ticket_ages.expire(oldest_ns);
-        self.chain_bytes.expire(oldest_ns);
+        families!(self, &mut)
+            .into_iter()
+            .for_each(|family| family.expire(oldest_ns));
     }
 
     /// Every record changes a handshake counter first, so without one there is nothing else.
@@ -230,27 +364,9 @@ impl SeriesSet {
     }
 
     pub(super) fn mark_services(&self, used: &mut [bool]) {
-        for (key, _) in self.handshakes.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.durations.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.early_data.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.alerts.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.rejections.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.ticket_ages.iter() {
-            key.common.service.mark(used);
-        }
-        for (key, _) in self.chain_bytes.iter() {
-            key.service.mark(used);
-        }
+        families!(self, &)
+            .into_iter()
+            .for_each(|family| family.mark_services(used));
     }
 }
 

@@ -1,14 +1,15 @@
 //! Service names as small numbers.
 //!
-//! Services are processes of this host, not something a client can invent; the first
+//! Services are processes of this host, or of a pod on it, not something a client can invent; the first
 //! `max_services` get a number, and one that has no series any more gives its number back.
 
 use ahash::AHashMap;
 use std::sync::Arc;
 
 use super::labels;
+use crate::core::record::Pod;
 
-/// A service; its name is in [`super::Sample::service`].
+/// A service; what it is called is in [`super::Sample::service`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServiceId(u16);
 
@@ -17,23 +18,37 @@ const OTHER: ServiceId = ServiceId(1);
 /// Ids below are not interned names.
 const RESERVED: usize = 2;
 
+/// A service as metrics name it.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Service {
+    pub name: String,
+    /// Further labels: those of the pod that serves, where it is one.
+    pub labels: Vec<(String, String)>,
+}
+
 #[derive(Debug)]
 pub(super) struct Services {
     by_name: AHashMap<Arc<str>, ServiceId>,
+    /// Of pods: a few processes each.
+    by_pod: AHashMap<Arc<Pod>, Vec<(String, ServiceId)>>,
     /// By id; `None` is free.
-    names: Vec<Option<Arc<str>>>,
-    /// Length that `names` may reach.
+    services: Vec<Option<Arc<Service>>>,
+    /// Length that `services` may reach.
     capacity: usize,
 }
 
 impl Services {
     pub(super) fn new(max_services: usize) -> Self {
+        let reserved = |name: &str| {
+            Some(Arc::new(Service {
+                name: name.to_owned(),
+                labels: Vec::new(),
+            }))
+        };
         Services {
             by_name: AHashMap::new(),
-            names: vec![
-                Some(labels::UNKNOWN_SERVICE.into()),
-                Some(labels::OTHER.into()),
-            ],
+            by_pod: AHashMap::new(),
+            services: vec![reserved(labels::UNKNOWN_SERVICE), reserved(labels::OTHER)],
             // Ids are 16 bits wide.
             capacity: max_services
                 .saturating_add(RESERVED)
@@ -41,43 +56,70 @@ impl Services {
         }
     }
 
-    pub(super) fn intern(&mut self, name: Option<&str>) -> ServiceId {
+    pub(super) fn intern(&mut self, name: Option<&str>, pod: Option<&Arc<Pod>>) -> ServiceId {
         let Some(name) = name.filter(|name| !name.is_empty()) else {
             return UNKNOWN;
         };
-        if let Some(&id) = self.by_name.get(name) {
+        let known = match pod {
+            None => self.by_name.get(name).copied(),
+            Some(pod) => self.by_pod.get(pod).and_then(|processes| {
+                let known = processes.iter().find(|(known, _)| known == name);
+                known.map(|(_, id)| *id)
+            }),
+        };
+        if let Some(id) = known {
             return id;
         }
-        if self.by_name.len() + RESERVED >= self.capacity {
+        let free = self.services.iter().position(Option::is_none);
+        if free.is_none() && self.services.len() >= self.capacity {
             return OTHER;
         }
-        let free = self.names.iter().position(Option::is_none);
         let index = free.unwrap_or_else(|| {
-            self.names.push(None);
-            self.names.len() - 1
+            self.services.push(None);
+            self.services.len() - 1
         });
-        let name: Arc<str> = name.into();
         let id = ServiceId(u16::try_from(index).expect("capacity is at most u16::MAX"));
-        self.names[index] = Some(Arc::clone(&name));
-        self.by_name.insert(name, id);
+        self.services[index] = Some(Arc::new(Service {
+            name: name.to_owned(),
+            labels: pod
+                .map_or_else(Vec::new, |pod| labels::of_pod(pod))
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
+        }));
+        match pod {
+            None => {
+                self.by_name.insert(name.into(), id);
+            }
+            Some(pod) => {
+                let processes = self.by_pod.entry(Arc::clone(pod)).or_default();
+                processes.push((name.to_owned(), id));
+            }
+        }
         id
     }
 
-    pub(super) fn name(&self, id: ServiceId) -> &Arc<str> {
-        self.names[usize::from(id.0)]
+    pub(super) fn get(&self, id: ServiceId) -> &Arc<Service> {
+        self.services[usize::from(id.0)]
             .as_ref()
             .expect("ids in series are not released")
     }
 
     /// One flag per id, for [`Services::release_unused`].
     pub(super) fn none_used(&self) -> Vec<bool> {
-        vec![false; self.names.len()]
+        vec![false; self.services.len()]
     }
 
     pub(super) fn release_unused(&mut self, used: &[bool]) {
-        for (name, used) in self.names.iter_mut().zip(used).skip(RESERVED) {
-            if !used && let Some(name) = name.take() {
-                self.by_name.remove(&name);
+        let is_used = |id: ServiceId| used.get(usize::from(id.0)).is_none_or(|used| *used);
+        self.by_name.retain(|_, id| is_used(*id));
+        self.by_pod.retain(|_, processes| {
+            processes.retain(|(_, id)| is_used(*id));
+            !processes.is_empty()
+        });
+        for (service, used) in self.services.iter_mut().zip(used).skip(RESERVED) {
+            if !used {
+                *service = None;
             }
         }
     }

@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::Aggregator;
 use super::keys::{Key, KeyLife};
 use super::series::{
-    AgeKey, AlertKey, Common, DurationKey, EarlyDataKey, Family, HandshakeKey, Histogram,
-    RejectionKey,
+    AgeKey, AlertKey, Common, CryptoKey, DurationKey, EarlyDataKey, Family, HandshakeKey,
+    Histogram, Labels, LostKey, RejectionKey, SavedKey, SparedSum,
 };
-use super::{Aggregator, ServiceId};
+use super::services::Service;
+use crate::core::costs::Difference;
 use crate::core::record::{Method, Outcome, Role};
 
 /// One series: its labels and its value.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<K, V> {
     pub server_name: Arc<str>,
-    pub service: Arc<str>,
+    pub service: Arc<Service>,
     pub key: K,
     pub value: V,
 }
@@ -23,9 +25,19 @@ pub struct Sample<K, V> {
 /// What became of one ticket key of one service.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeySample {
-    pub service: Arc<str>,
+    pub service: Arc<Service>,
     pub key: Key,
     pub life: KeyLife,
+}
+
+/// The gap of the time to first byte, in one service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GapSample {
+    pub service: Arc<Service>,
+    pub key: SavedKey,
+    /// Full less resumed, nanoseconds; `None` where too few were measured.
+    pub plain_ns: Difference,
+    pub matched_ns: Difference,
 }
 
 /// All series at one moment, in no order until [`Snapshot::sort`].
@@ -33,13 +45,20 @@ pub struct KeySample {
 pub struct Snapshot {
     pub handshakes: Vec<Sample<HandshakeKey, u64>>,
     pub durations: Vec<Sample<DurationKey, Histogram>>,
+    pub first_bytes: Vec<Sample<DurationKey, Histogram>>,
+    pub cpu: Vec<Sample<DurationKey, Histogram>>,
+    pub saved: Vec<Sample<SavedKey, SparedSum>>,
+    pub lost: Vec<Sample<LostKey, SparedSum>>,
+    /// Nanoseconds.
+    pub crypto: Vec<Sample<CryptoKey, u64>>,
+    pub gaps: Vec<GapSample>,
     pub early_data: Vec<Sample<EarlyDataKey, u64>>,
     pub alerts: Vec<Sample<AlertKey, u64>>,
     pub rejections: Vec<Sample<RejectionKey, u64>>,
     pub ticket_ages: Vec<Sample<AgeKey, Histogram>>,
     pub keys: Vec<KeySample>,
     /// Service, kind and number of tickets that had been offered before.
-    pub reoffered: Vec<(Arc<str>, Method, u64)>,
+    pub reoffered: Vec<(Arc<Service>, Method, u64)>,
     /// Bytes.
     pub chain_bytes: Vec<Sample<Common, u32>>,
     /// Server names that have series of their own.
@@ -75,7 +94,7 @@ impl Aggregator {
                 .keys
                 .iter()
                 .map(|(service, key, life)| KeySample {
-                    service: Arc::clone(self.services.name(service)),
+                    service: Arc::clone(self.services.get(service)),
                     key,
                     life,
                 })
@@ -84,69 +103,48 @@ impl Aggregator {
                 .keys
                 .reoffered()
                 .map(|(service, offered, count)| {
-                    (Arc::clone(self.services.name(service)), offered, count)
+                    (Arc::clone(self.services.get(service)), offered, count)
+                })
+                .collect(),
+            gaps: self
+                .costs
+                .iter()
+                .map(|(&key, costs)| GapSample {
+                    service: Arc::clone(self.services.get(key.common.service)),
+                    key,
+                    plain_ns: costs.plain_gap(),
+                    matched_ns: costs.matched_gap(),
                 })
                 .collect(),
             ..Snapshot::default()
         };
         for (name, set) in self.sets() {
             let name: Arc<str> = name.into();
-            self.copy(
-                &name,
-                &set.handshakes,
-                |key| key.common.service,
-                &mut snapshot.handshakes,
-            );
-            self.copy(
-                &name,
-                &set.durations,
-                |key| key.common.service,
-                &mut snapshot.durations,
-            );
-            self.copy(
-                &name,
-                &set.early_data,
-                |key| key.common.service,
-                &mut snapshot.early_data,
-            );
-            self.copy(
-                &name,
-                &set.alerts,
-                |key| key.common.service,
-                &mut snapshot.alerts,
-            );
-            self.copy(
-                &name,
-                &set.rejections,
-                |key| key.common.service,
-                &mut snapshot.rejections,
-            );
-            self.copy(
-                &name,
-                &set.ticket_ages,
-                |key| key.common.service,
-                &mut snapshot.ticket_ages,
-            );
-            self.copy(
-                &name,
-                &set.chain_bytes,
-                |key| key.service,
-                &mut snapshot.chain_bytes,
-            );
+            self.copy(&name, &set.handshakes, &mut snapshot.handshakes);
+            self.copy(&name, &set.durations, &mut snapshot.durations);
+            self.copy(&name, &set.first_bytes, &mut snapshot.first_bytes);
+            self.copy(&name, &set.cpu, &mut snapshot.cpu);
+            self.copy(&name, &set.saved, &mut snapshot.saved);
+            self.copy(&name, &set.lost, &mut snapshot.lost);
+            self.copy(&name, &set.crypto, &mut snapshot.crypto);
+            self.copy(&name, &set.early_data, &mut snapshot.early_data);
+            self.copy(&name, &set.alerts, &mut snapshot.alerts);
+            self.copy(&name, &set.rejections, &mut snapshot.rejections);
+            self.copy(&name, &set.ticket_ages, &mut snapshot.ticket_ages);
+            self.copy(&name, &set.chain_bytes, &mut snapshot.chain_bytes);
         }
         snapshot
     }
 
-    fn copy<K: Copy + Eq + std::hash::Hash, V: Clone + Default>(
+    fn copy<K: Labels + Copy + Eq + std::hash::Hash, V: Clone + Default>(
         &self,
         name: &Arc<str>,
         family: &Family<K, V>,
-        service: fn(&K) -> ServiceId,
         samples: &mut Vec<Sample<K, V>>,
     ) {
         samples.extend(family.iter().map(|(key, value)| Sample {
             server_name: Arc::clone(name),
-            service: Arc::clone(self.services.name(service(&key))),
+            service: Arc::clone(self.services.get(key.common().service)),
             key,
             value: value.clone(),
         }));
@@ -162,6 +160,12 @@ impl Snapshot {
         }
         by_labels(&mut self.handshakes);
         by_labels(&mut self.durations);
+        by_labels(&mut self.first_bytes);
+        by_labels(&mut self.cpu);
+        by_labels(&mut self.saved);
+        by_labels(&mut self.lost);
+        by_labels(&mut self.crypto);
+        self.gaps.sort_unstable_by_key(|gap| gap.key);
         by_labels(&mut self.early_data);
         by_labels(&mut self.alerts);
         by_labels(&mut self.rejections);

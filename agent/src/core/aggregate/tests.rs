@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+mod crypto;
+
 use proptest::prelude::*;
 use std::collections::HashMap;
 
@@ -285,7 +287,7 @@ fn services_beyond_the_limit_share_one_label_until_one_expires() {
         snapshot
             .handshakes
             .iter()
-            .map(|sample| sample.service.to_string())
+            .map(|sample| sample.service.name.clone())
             .collect::<Vec<_>>()
     };
     aggregator.record(&full("a"), Some("nginx"), 0);

@@ -86,6 +86,24 @@ pub fn alert_record_length(cipher: u16) -> u16 {
     }
 }
 
+/// Bytes of the application in a protected record of this length, or one more where the suite pads:
+/// what TLS 1.3 (RFC 8446, 5.2: inner type and tag) or an AEAD suite of TLS 1.2 (RFC 5288, 3; RFC
+/// 6655, 3; RFC 7905, 2: nonce and tag) adds is taken off. `None` for suites with block padding.
+pub fn content_length(version: u16, cipher: u16, record_length: u16) -> Option<u16> {
+    let added = if version == TLS13 {
+        alert_record_length(cipher) - 2
+    } else {
+        let name = super::super::names::cipher_suite(cipher);
+        match &*name {
+            name if name.contains("CHACHA20") => 16,
+            name if name.contains("CCM_8") => 16,
+            name if name.contains("GCM") || name.contains("CCM") => 24,
+            _ => return None,
+        }
+    };
+    record_length.checked_sub(added)
+}
+
 /// Length of a TLS 1.3 record that holds just an EndOfEarlyData: an empty message.
 pub fn end_of_early_data_record_length(cipher: u16) -> u16 {
     if cipher == 0x1305 {

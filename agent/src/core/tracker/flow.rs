@@ -1,10 +1,15 @@
 //! One connection in its handshake: two streams, their records, and the conversation over them.
 
+mod library;
+
+pub use library::LibraryEnd;
+
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use agent_common::event::{INGRESS, SEGMENT_FIN, SEGMENT_LAST, SEGMENT_RST};
+use agent_common::event::{INGRESS, SEGMENT_FIN, SEGMENT_FOLLOWED, SEGMENT_LAST, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
+use super::calls::{Calls, CpuTime, PrimitiveTimes};
 use super::conversation::{Conversation, End, Moment};
 use super::decisions::{self, Decisions};
 use super::proxy_protocol::{self, ProxyHeader};
@@ -13,7 +18,6 @@ use crate::core::fingerprint::Fingerprinter;
 use crate::core::record::{Alert, Failure, Handshake, Method, Role, Source, Transport};
 use crate::core::stream::{Chunk, Stream};
 use crate::core::tls::client_hello::SessionId;
-use crate::core::tls::codes::TLS13;
 use crate::core::tls::record::{Item, RecordError, RecordReader};
 use crate::core::weak_keys::WeakKeys;
 
@@ -64,9 +68,15 @@ pub struct Flow {
     hello_ns: Option<u64>,
     established_ns: u64,
     srtt_us: u32,
+    /// It is followed to its first response.
+    is_followed: bool,
     pub pid: Option<u32>,
     /// Process and `SSL*`, where the library tap named them.
     pub library: Option<(u32, u64)>,
+    /// On-CPU time of the calls of its handshake.
+    cpu: CpuTime,
+    /// The same by cryptographic primitive.
+    primitives: PrimitiveTimes,
     pub ending: Option<Ending>,
     /// Events lost in the kernel when the flow began.
     pub lost_before: u64,
@@ -98,8 +108,11 @@ impl Flow {
             hello_ns: None,
             established_ns: 0,
             srtt_us: 0,
+            is_followed: false,
             pid: None,
             library: None,
+            cpu: None,
+            primitives: Some(Default::default()),
             ending: None,
             lost_before: 0,
             is_done: false,
@@ -123,8 +136,11 @@ impl Flow {
         self.hello_ns = None;
         self.established_ns = hello.established_ns;
         self.srtt_us = 0;
+        self.is_followed = hello.flags & SEGMENT_FOLLOWED != 0;
         self.pid = None;
         self.library = None;
+        self.cpu = None;
+        self.primitives = Some(Default::default());
         self.ending = None;
         self.lost_before = lost_before;
         self.is_done = false;
@@ -152,7 +168,8 @@ impl Flow {
 
     /// Takes a segment; keeps at most `limit` bytes of each direction that are out of order.
     pub fn segment(&mut self, segment: &Segment<'_>, limit: usize) {
-        if segment.srtt_us != 0 {
+        // Delayed acknowledgments of what follows the handshake would count as distance.
+        if segment.srtt_us != 0 && self.talk.established().is_none() {
             self.srtt_us = segment.srtt_us;
         }
         let from = match segment.direction == self.client_direction {
@@ -296,23 +313,19 @@ impl Flow {
         }
     }
 
-    /// The library finished this handshake.
-    pub fn library_finished(&mut self, time_ns: u64) -> bool {
-        // The library of a client is done before the server is, in TLS 1.3 (RFC 8446, 2).
-        let version = self.talk.server.as_ref().map(|server| server.version);
-        if self.role == Role::Client && version == Some(TLS13) {
-            return false;
-        }
-        let at = self.moment(time_ns);
-        self.hello_ns.is_some_and(|hello| hello <= time_ns) && self.talk.library_finished(at)
+    /// When TCP was established, CLOCK_MONOTONIC nanoseconds; 0 where not known.
+    pub fn established_ns(&self) -> u64 {
+        self.established_ns
     }
 
-    /// The library tap follows this flow and will tell its end.
-    pub fn awaits_library(&self) -> bool {
-        let version = self.talk.server.as_ref().map(|server| server.version);
-        self.library.is_some()
-            && !self.talk.heard_library()
-            && !(self.role == Role::Client && version == Some(TLS13))
+    /// When the first byte of the ClientHello came.
+    pub fn hello_ns(&self) -> Option<u64> {
+        self.hello_ns
+    }
+
+    /// The response to the first request is still to come.
+    pub fn awaits_answer(&self) -> bool {
+        self.is_followed && self.established_ns != 0 && !self.talk.answer.is_over()
     }
 
     /// Decides what a flow that ends now came to. `lost` is the number of events lost in the
@@ -360,12 +373,15 @@ impl Flow {
     }
 
     /// The record. Only after [`Self::conclude`] said `Described`, or the conversation is certain.
-    /// `weak_keys` tries the key of an accepted ticket.
+    /// `weak_keys` tries the key of an accepted ticket; `calls` tells which library calls are missing.
     pub fn describe(
         &mut self,
         fingerprinter: &Fingerprinter,
         weak_keys: Option<&mut WeakKeys>,
+        calls: &Calls,
     ) -> Handshake {
+        let cpu_ns = self.cpu_ns(calls.lost_ns());
+        let primitives_ns = self.primitives_ns(calls);
         let established = self.talk.established();
         let (offered, ticket) = self.talk.offered();
         let end = established.map(|(at, _)| at);
@@ -427,6 +443,9 @@ impl Flow {
         let offered_ticket = ticket
             .and_then(|ticket| ticket.tail)
             .map(|tail| fingerprinter.identity(&tail));
+        let http2 = self.talk.http2();
+        let is_measured = self.is_followed && established.is_some();
+        let answer = is_measured.then(|| Box::new(std::mem::take(&mut self.talk.answer)));
         let hello = self.talk.hello.take().unwrap_or_default();
         let hello_retry = self.talk.hello_retry;
         let (version, cipher, next_protocol) = match self.talk.server.take() {
@@ -485,6 +504,14 @@ impl Flow {
             },
             handshake_ns: end.and_then(|at| at.time_ns.checked_sub(hello_ns)),
             handshake_source: established.map(|(_, source)| source),
+            time_to_first_byte_ns: None,
+            time_to_first_byte_source: None,
+            response_wait_ns: None,
+            answer,
+            spared: None,
+            cpu_ns,
+            primitives_ns,
+            http2,
             rtt_ns: (self.srtt_us != 0).then(|| u64::from(self.srtt_us) * 1000),
             client_bytes: moment.client_bytes,
             server_bytes: moment.server_bytes,

@@ -4,6 +4,7 @@
 //! Rules of truth: a flow of which something is missing is lost, never full, failed or "not
 //! offered"; each flow that is opened ends in exactly one figure of [`TrackerStats`].
 
+mod calls;
 mod conversation;
 mod decisions;
 mod early;
@@ -13,14 +14,17 @@ mod table;
 
 use std::collections::HashMap;
 
-use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST};
+use agent_common::event::{
+    EGRESS, SEGMENT_AFTER_CALL, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
+};
 use agent_common::flow::FlowKey;
 
+use self::calls::{Call, Calls, Primitive};
 use self::decisions::{Decided, Decisions};
 use self::early::EarlySegments;
-use self::flow::{Ending, Verdict};
+use self::flow::{Ending, LibraryEnd, Verdict};
 use self::table::{Queue, Slot, Table};
-use super::decode::{Event, Segment};
+use super::decode::{Event, LibraryCall, PrimitiveCall, Segment};
 use super::fingerprint::Fingerprinter;
 use super::record::Handshake;
 use super::weak_keys::WeakKeys;
@@ -39,6 +43,8 @@ pub struct Limits {
     /// How long an established flow waits for the library's word, or for the server to refuse
     /// the client's certificate, nanoseconds.
     pub linger_ns: u64,
+    /// How long a flow whose handshake is over waits for the server's first response, nanoseconds.
+    pub answer_ns: u64,
 }
 
 impl Default for Limits {
@@ -49,6 +55,7 @@ impl Default for Limits {
             bytes_per_flow: 64 * 1024,
             handshake_timeout_ns: 30_000_000_000,
             linger_ns: 1_000_000_000,
+            answer_ns: 10_000_000_000,
         }
     }
 }
@@ -96,6 +103,7 @@ pub struct Tracker {
     /// The latest flow that a thread handshakes on, by process and `SSL*`.
     by_library: HashMap<(u32, u64), Slot, ahash::RandomState>,
     decisions: Decisions,
+    calls: Calls,
     /// Added to CLOCK_MONOTONIC it gives Unix time, nanoseconds.
     wall_offset_ns: i128,
     kernel_lost: u64,
@@ -114,6 +122,7 @@ impl Tracker {
             table: Table::default(),
             by_library: HashMap::default(),
             decisions: Decisions::default(),
+            calls: Calls::default(),
             wall_offset_ns: 0,
             kernel_lost: 0,
             now_ns: 0,
@@ -131,6 +140,12 @@ impl Tracker {
         self.stats
     }
 
+    /// Tells since when cryptographic primitives are timed in every library, CLOCK_MONOTONIC
+    /// nanoseconds; 0: they are not.
+    pub fn set_primitives_since(&mut self, since_ns: u64) {
+        self.calls.set_primitives_since(since_ns);
+    }
+
     /// Tells what to add to the times of the events that follow to get Unix time, nanoseconds.
     pub fn set_wall_offset(&mut self, offset_ns: i128) {
         self.wall_offset_ns = offset_ns;
@@ -140,11 +155,7 @@ impl Tracker {
     pub fn on_event(&mut self, event: &Event<'_>, sink: Sink<'_>) {
         match event {
             Event::Segment(segment) => self.segment(segment, sink),
-            Event::Library {
-                time_ns,
-                pid_tgid,
-                ssl,
-            } => self.library(*time_ns, process_id(*pid_tgid), *ssl, sink),
+            Event::Library(call) => self.library(call, sink),
             Event::Ticket {
                 time_ns,
                 pid_tgid,
@@ -157,6 +168,7 @@ impl Tracker {
                     decision: *decision,
                 },
             ),
+            Event::Primitive(call) => self.primitive(call),
             Event::Exec { .. } => {}
         }
     }
@@ -172,6 +184,7 @@ impl Tracker {
         }
         for (queue, ending) in [
             (Queue::Lingering, None),
+            (Queue::Answering, None),
             (Queue::Handshaking, Some(Ending::Timeout)),
         ] {
             while let Some((slot, deadline_ns)) = self.table.front(queue) {
@@ -189,7 +202,12 @@ impl Tracker {
 
     /// The input is over: what is decided is told, the rest is counted as unfinished.
     pub fn finish(&mut self, sink: Sink<'_>) {
-        for queue in [Queue::Ending, Queue::Lingering, Queue::Handshaking] {
+        for queue in [
+            Queue::Ending,
+            Queue::Lingering,
+            Queue::Answering,
+            Queue::Handshaking,
+        ] {
             while let Some((slot, _)) = self.table.front(queue) {
                 let flow = self.table.flow(slot);
                 let is_decided = flow.is_done
@@ -294,11 +312,11 @@ impl Tracker {
             return;
         }
         flow.pid = Some(pid);
-        if segment.ssl == 0 {
+        let name = (pid, segment.ssl);
+        if segment.ssl == 0 || !self.is_its_call(slot, segment, name) {
             return;
         }
-        let name = (pid, segment.ssl);
-        flow.library = Some(name);
+        self.table.flow(slot).library = Some(name);
         // On loopback the other end may have sent this for us; the name is then its own.
         if let Some(&other) = self.by_library.get(&name)
             && self.table.flow(other).key == mirror(&segment.key)
@@ -309,13 +327,63 @@ impl Tracker {
             return;
         }
         self.by_library.insert(name, slot);
+        let flow = self.table.flow(slot);
+        for call in self.calls.take(name, flow.established_ns()) {
+            flow.add_call(&call);
+        }
+        for primitive in self.calls.take_primitives(name, flow.established_ns()) {
+            flow.add_primitive(&primitive);
+        }
     }
 
-    fn library(&mut self, time_ns: u64, pid: u32, ssl: u64, sink: Sink<'_>) {
-        if let Some(&slot) = self.by_library.get(&(pid, ssl))
-            && self.table.flow(slot).library_finished(time_ns)
-        {
-            self.settle(slot, sink);
+    /// The thread sends within a call, or what its last call wrote to memory: then that one must
+    /// have begun after the ClientHello came, and be of no other flow.
+    fn is_its_call(&mut self, slot: Slot, segment: &Segment<'_>, name: (u32, u64)) -> bool {
+        if segment.flags & SEGMENT_AFTER_CALL == 0 {
+            return true;
+        }
+        let hello_ns = self.table.flow(slot).hello_ns();
+        !self.by_library.contains_key(&name)
+            && hello_ns.is_some_and(|hello_ns| self.calls.are_pending(name, hello_ns))
+    }
+
+    fn primitive(&mut self, call: &PrimitiveCall) {
+        let name = (process_id(call.pid_tgid), call.ssl);
+        let primitive = Primitive {
+            entry_ns: call.entry_ns,
+            cpu_ns: call.cpu_ns,
+            kind: call.primitive,
+        };
+        match self.by_library.get(&name) {
+            Some(&slot) => self.table.flow(slot).add_primitive(&primitive),
+            None => self.calls.keep_primitive(name, primitive),
+        }
+    }
+
+    fn library(&mut self, call: &LibraryCall, sink: Sink<'_>) {
+        let name = (process_id(call.pid_tgid), call.ssl);
+        self.calls.count(call.pid_tgid, call.number, call.time_ns);
+        let returned = Call {
+            entry_ns: call.entry_ns,
+            return_ns: call.time_ns,
+            cpu_ns: call.cpu_ns,
+            begins: call.begins,
+            is_end: call.result == 1,
+            is_exact: call.is_exact,
+            has_primitives: call.has_primitives,
+        };
+        let Some(&slot) = self.by_library.get(&name) else {
+            return self.calls.keep(name, returned);
+        };
+        let flow = self.table.flow(slot);
+        flow.add_call(&returned);
+        if !returned.is_end {
+            return;
+        }
+        match flow.library_finished(&returned, self.calls.pauses(name.0)) {
+            LibraryEnd::Finished => self.settle(slot, sink),
+            LibraryEnd::Paused => self.calls.note_pause(name.0),
+            LibraryEnd::Ignored => {}
         }
     }
 
@@ -332,11 +400,20 @@ impl Tracker {
             Some(Ending::Closed | Ending::Reset) => is_established,
             // The library's event may still be on its way when the kernel forgets the flow.
             Some(Ending::Forgotten) => is_established && !awaits_library,
-            Some(Ending::Timeout) | None => flow.talk.is_certain() && !awaits_library,
+            Some(Ending::Timeout) | None => {
+                flow.talk.is_certain() && !awaits_library && !flow.awaits_answer()
+            }
         };
+        let awaits_answer = flow.awaits_answer() && flow.ending.is_none();
         if is_decided {
             self.conclude(slot, Tombstone::Keep, sink);
-        } else if is_established && queue == Queue::Handshaking {
+        } else if is_established && awaits_answer && queue == Queue::Handshaking {
+            let deadline_ns = self.now_ns.saturating_add(self.limits.answer_ns);
+            self.table.requeue(slot, Queue::Answering, deadline_ns);
+        } else if is_established
+            && !awaits_answer
+            && matches!(queue, Queue::Handshaking | Queue::Answering)
+        {
             self.linger(slot);
         } else if (has_failed || flow.ending.is_some()) && !is_established && queue != Queue::Ending
         {
@@ -361,7 +438,8 @@ impl Tracker {
         match flow.conclude(kernel_lost) {
             Verdict::Described => {
                 stats.described += 1;
-                sink(flow.describe(&self.fingerprinter, self.weak_keys.as_mut()));
+                let calls = &self.calls;
+                sink(flow.describe(&self.fingerprinter, self.weak_keys.as_mut(), calls));
                 let is_over = matches!(flow.ending, Some(Ending::Closed | Ending::Reset));
                 if tombstone == Tombstone::Keep && !is_over {
                     return self.retire(slot);
@@ -401,7 +479,8 @@ impl Tracker {
 
     /// Makes room: first what is finished or established, then what nothing can be told of yet.
     fn evict(&mut self, sink: Sink<'_>) {
-        if let Some((slot, _)) = self.table.front(Queue::Lingering) {
+        let settled = self.table.front(Queue::Lingering);
+        if let Some((slot, _)) = settled.or_else(|| self.table.front(Queue::Answering)) {
             return self.conclude(slot, Tombstone::None, sink);
         }
         let oldest = self.table.front(Queue::Handshaking);

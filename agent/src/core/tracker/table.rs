@@ -23,9 +23,11 @@ pub enum Queue {
     Lingering,
     /// The next tick, which tells whether events were lost.
     Ending,
+    /// The response to the first request.
+    Answering,
 }
 
-const QUEUES: usize = 3;
+const QUEUES: usize = 4;
 
 #[derive(Debug)]
 struct Entry {

@@ -1,7 +1,10 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+mod web;
+
 use std::time::Instant;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
@@ -21,6 +24,10 @@ async fn start(limits: Limits) -> Server {
 }
 
 fn start_on(listener: TcpListener, limits: Limits) -> Server {
+    start_with(listener, limits, Web::default())
+}
+
+fn start_with(listener: TcpListener, limits: Limits, web: Web) -> Server {
     let address = listener.local_addr().unwrap();
     let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
     state.record(&handshake("example.com"), Some("nginx"), 0);
@@ -28,7 +35,8 @@ fn start_on(listener: TcpListener, limits: Limits) -> Server {
     let shutdown = async {
         let _ = stopped.await;
     };
-    let task = tokio::spawn(serve_within(limits, listener, Arc::clone(&state), shutdown));
+    let own = Arc::clone(&state);
+    let task = tokio::spawn(serve_within(limits, listener, web, own, shutdown));
     Server {
         address,
         state,

@@ -1,6 +1,6 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
-use agent_common::site::TicketSite;
+use agent_common::{call::MachineSite, site::TicketSite};
 use expect_test::expect;
 
 use super::*;
@@ -217,6 +217,8 @@ fn capabilities_are_judged_one_by_one() {
     let without = |bits: &[u32]| {
         let set = bits.iter().fold(ALL, |set, bit| set & !(1 << bit));
         Facts {
+            // Before uprobes asked for more.
+            kernel: "6.12.48".to_owned(),
             capabilities: Some(set),
             ..good()
         }
@@ -232,6 +234,17 @@ fn capabilities_are_judged_one_by_one() {
     assert_eq!(
         state(&no_admin(CAP_NET_ADMIN), "capabilities"),
         State::Missing
+    );
+    // CAP_PERFMON was enough for uprobes once.
+    let no_admin_on = |kernel: &str| Facts {
+        kernel: kernel.to_owned(),
+        ..without(&[CAP_SYS_ADMIN])
+    };
+    assert_eq!(taps(&no_admin_on("6.12.48")), (true, true, true));
+    assert_eq!(taps(&no_admin_on("6.18.1")), (true, false, true));
+    assert_eq!(
+        state(&no_admin_on("6.18.1"), "capabilities"),
+        State::Limited
     );
     // CAP_SYS_ADMIN stands for all but CAP_SYS_PTRACE.
     let admin = without(&[CAP_BPF, CAP_NET_ADMIN, CAP_PERFMON]);
@@ -289,6 +302,12 @@ fn says_what_a_library_lets_be_read_and_why_not_more() {
             offset: 0x1000,
             site: TicketSite::from_cookie(0),
         }),
+        machine: Ok(openssl::Machine {
+            begin: 0x2000,
+            ends: vec![0x2100],
+            site: MachineSite::from_cookie(0),
+        }),
+        primitives: Ok(Vec::new()),
         session: SessionFields {
             version: plain,
             time: Err(FieldError::NotPlainLoad("SSL_SESSION_get_time")),

@@ -26,13 +26,24 @@ const MAX_SEGMENTS: usize = 32;
 const MAX_INSTRUCTION_BYTES: usize = 15;
 
 /// Every name that means something here, longest `NAME_BYTES`.
-const NAMES: [&str; 30] = [
+const NAMES: [&str; 45] = [
+    "ASYNC_get_current_job",
+    "BUF_MEM_free",
     "CRYPTO_THREAD_read_lock",
     "EVP_CIPHER_CTX_free",
     "EVP_CIPHER_CTX_new",
     "EVP_DecryptFinal",
     "EVP_DecryptFinal_ex",
     "EVP_DecryptUpdate",
+    "EVP_DigestSign",
+    "EVP_DigestVerify",
+    "EVP_EncryptFinal",
+    "EVP_PKEY_decapsulate",
+    "EVP_PKEY_decrypt",
+    "EVP_PKEY_derive",
+    "EVP_PKEY_encapsulate",
+    "EVP_PKEY_encrypt",
+    "EVP_PKEY_keygen",
     "OPENSSL_LH_retrieve",
     "OPENSSL_die",
     "SSL_CTX_add_session",
@@ -43,11 +54,15 @@ const NAMES: [&str; 30] = [
     "SSL_SESSION_get_time",
     "SSL_SESSION_get_time_ex",
     "SSL_SESSION_get_timeout",
+    "SSL_do_handshake",
     "SSL_get_session",
+    "SSL_get_state",
     "SSL_has_matching_session_id",
+    "SSL_in_init",
     "SSL_is_server",
     "SSL_session_reused",
     "SSL_version",
+    "TLS_method",
     "__assert_fail",
     "__chk_fail",
     "__fortify_fail",
@@ -91,6 +106,8 @@ pub struct Image<'a> {
     /// Slots of the global offset table that the dynamic linker fills in with a function. `None`:
     /// one whose name does not matter.
     slots: HashMap<u64, Option<&'static str>>,
+    /// Words of data that the dynamic linker makes point into this file, and whereto, by address.
+    pointers: Vec<(u64, u64)>,
     /// First addresses of functions and of their split-off parts, rising.
     starts: Vec<u64>,
 }
@@ -127,6 +144,7 @@ impl<'a> Image<'a> {
             exports: HashMap::new(),
             exported_at: HashMap::new(),
             slots: HashMap::new(),
+            pointers: Vec::new(),
             starts: Vec::new(),
         };
         image.read_symbols(header, bytes)?;
@@ -177,6 +195,7 @@ impl<'a> Image<'a> {
             );
             budget -= relocations.len().min(budget);
         }
+        self.pointers.sort_unstable();
         Ok(())
     }
 
@@ -188,6 +207,11 @@ impl<'a> Image<'a> {
     ) {
         for relocation in relocations {
             let kind = relocation.r_type(ENDIAN, false);
+            if kind == elf::R_X86_64_RELATIVE {
+                let to = relocation.r_addend(ENDIAN).cast_unsigned();
+                self.pointers.push((relocation.r_offset(ENDIAN), to));
+                continue;
+            }
             if kind != elf::R_X86_64_JUMP_SLOT && kind != elf::R_X86_64_GLOB_DAT {
                 continue;
             }
@@ -237,6 +261,26 @@ impl<'a> Image<'a> {
             let offset = usize::try_from(address.checked_sub(segment.address)?).ok()?;
             segment.bytes.get(offset..).filter(|rest| !rest.is_empty())
         })
+    }
+
+    /// What a word of data points to: as the dynamic linker will have it (System V ABI for x86-64,
+    /// 4.4.1), or as it stands in the file, in programs at fixed addresses and with packed relocations.
+    pub fn pointer(&self, address: u64) -> Option<u64> {
+        if let Ok(at) = self
+            .pointers
+            .binary_search_by_key(&address, |entry| entry.0)
+        {
+            return Some(self.pointers[at].1);
+        }
+        let word = self.bytes_at(address)?.first_chunk::<8>()?;
+        Some(u64::from_le_bytes(*word)).filter(|to| *to != 0)
+    }
+
+    /// The address behind an `endbr64` at the start of a function, or the start itself.
+    pub fn behind_endbr(&self, start: u64) -> u64 {
+        self.instruction(start)
+            .filter(|first| first.mnemonic() == Mnemonic::Endbr64)
+            .map_or(start, |first| first.next_ip())
     }
 
     /// Where in the file the byte of an address is.
@@ -360,6 +404,30 @@ impl<'a> Image<'a> {
         direct
             .chain(self.calls_by_slot(wanted))
             .filter_map(|address| self.start_of(address))
+            .collect()
+    }
+
+    /// Starts of a function and of the parts that the compiler split off it.
+    pub fn parts_of(&self, start: u64) -> BTreeSet<u64> {
+        let mut parts = BTreeSet::from([start]);
+        for branch in self.direct_branches() {
+            // Another function is entered at its start, a part in its midst.
+            if branch.kind != BranchKind::Call
+                && self.start_of(branch.from) == Some(start)
+                && !self.is_start(branch.to)
+            {
+                parts.extend(self.start_of(branch.to));
+            }
+        }
+        parts
+    }
+
+    /// Addresses of the direct calls of a wanted function, rising.
+    pub fn calls_of(&self, wanted: impl Fn(Target) -> bool + Copy) -> Vec<u64> {
+        let entries = self.entries(wanted);
+        self.direct_branches()
+            .filter(|branch| branch.kind == BranchKind::Call && entries.contains(&branch.to))
+            .map(|branch| branch.from)
             .collect()
     }
 

@@ -5,7 +5,6 @@
 //! IDs and for stateful tickets. It returns the session, from the built-in cache or the server's
 //! own callback, or null; so it is probed where it returns, and nothing inside it matters.
 
-use iced_x86::Mnemonic;
 use thiserror::Error;
 
 use super::image::{BranchKind, Image, Target};
@@ -48,8 +47,5 @@ pub fn find(image: &Image<'_>) -> Result<u64, LookupError> {
     if calls != CALLERS {
         return Err(LookupError::Calls(start, calls));
     }
-    let first = image.instruction(start);
-    Ok(first
-        .filter(|first| first.mnemonic() == Mnemonic::Endbr64)
-        .map_or(start, |first| first.next_ip()))
+    Ok(image.behind_endbr(start))
 }

@@ -62,6 +62,8 @@ pub struct End {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ends {
+    /// Where the function begins.
+    pub start: u64,
     /// In order of address; at least one has a session.
     pub ends: Vec<End>,
     /// Where the function is left by a path that comes by none of them.
@@ -374,6 +376,7 @@ fn conclude(
         return Err(TicketsError::NoEnd(start));
     }
     Ok(Ends {
+        start,
         ends,
         other_exits: exits.into_iter().collect(),
     })

@@ -52,6 +52,10 @@ fn writes_every_field_of_a_resumed_handshake() {
               "container": {
                 "id": null
               },
+              "cpu": {
+                "handshake_seconds": 0.000412,
+                "primitives": null
+              },
               "early_data": {
                 "accepted": false,
                 "offered": true
@@ -74,10 +78,18 @@ fn writes_every_field_of_a_resumed_handshake() {
                 "pid": 4242
               },
               "resumption": {
+                "lost": {
+                  "cpu_seconds": null,
+                  "wait_seconds": null
+                },
                 "method": "psk",
                 "offered": "psk",
                 "reject_reason": null,
                 "reject_source": null,
+                "saved": {
+                  "cpu_seconds": null,
+                  "wait_seconds": null
+                },
                 "ticket": {
                   "age_seconds": 61.0,
                   "bytes": 192,
@@ -100,10 +112,13 @@ fn writes_every_field_of_a_resumed_handshake() {
               "timing": {
                 "established_to_client_hello_seconds": 0.00025,
                 "handshake_seconds": 0.001500001,
+                "response_wait_seconds": 0.005,
                 "rtt_seconds": 0.012345,
                 "sources": {
-                  "handshake": "library"
-                }
+                  "handshake": "library",
+                  "time_to_first_byte": "library"
+                },
+                "time_to_first_byte_seconds": 0.03125
               },
               "tls": {
                 "alert": null,
@@ -165,6 +180,10 @@ fn writes_null_for_all_that_a_failed_handshake_does_not_tell() {
               "container": {
                 "id": null
               },
+              "cpu": {
+                "handshake_seconds": null,
+                "primitives": null
+              },
               "early_data": {
                 "accepted": null,
                 "offered": false
@@ -179,10 +198,18 @@ fn writes_null_for_all_that_a_failed_handshake_does_not_tell() {
                 "pid": null
               },
               "resumption": {
+                "lost": {
+                  "cpu_seconds": null,
+                  "wait_seconds": null
+                },
                 "method": "none",
                 "offered": "none",
                 "reject_reason": null,
                 "reject_source": null,
+                "saved": {
+                  "cpu_seconds": null,
+                  "wait_seconds": null
+                },
                 "ticket": {
                   "age_seconds": null,
                   "bytes": null,
@@ -205,10 +232,13 @@ fn writes_null_for_all_that_a_failed_handshake_does_not_tell() {
               "timing": {
                 "established_to_client_hello_seconds": null,
                 "handshake_seconds": null,
+                "response_wait_seconds": null,
                 "rtt_seconds": null,
                 "sources": {
-                  "handshake": null
-                }
+                  "handshake": null,
+                  "time_to_first_byte": null
+                },
+                "time_to_first_byte_seconds": null
               },
               "tls": {
                 "alert": {
