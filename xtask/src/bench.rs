@@ -28,10 +28,17 @@ enum Benchmark {
     Overhead,
     /// Handshakes a second and core from raw event to metric
     Pipeline,
+    /// How long /metrics takes at 1,000 server names, and the memory of 10,000
+    Scrape,
+    /// Full against resumed handshakes on nginx: CPU time, bytes, time to first byte
+    Savings,
 }
 
 /// Where results are kept, from the top of the repository.
 const RESULTS: &str = "docs/benchmarks.md";
+
+/// Where what resumption saves is told: the benchmark writes all of it.
+const SAVINGS: &str = "docs/what-resumption-saves.md";
 
 const HEADING: &str = "# Benchmark results\n\n\
     Newest last; each section is what `cargo xtask bench` printed on the machine it names.\n";
@@ -40,31 +47,38 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let name = match arguments.benchmark {
         Benchmark::Overhead => "overhead",
         Benchmark::Pipeline => "pipeline",
+        Benchmark::Scrape => "scrape",
+        Benchmark::Savings => "savings",
     };
     let mut cargo = match arguments.benchmark {
         Benchmark::Overhead => {
-            if !shell::is_root() {
-                bail!(
-                    "measuring the overhead runs the agent, which needs root (see `cargo xtask \
-                     run`), and this is not root. Run it as root"
-                );
-            }
-            setup::for_tests()?;
-            build::release()?;
+            prepare_agent()?;
             let mut example = shell::cargo(&["build", "--release", "--package", "resumetry"]);
             shell::run(example.args(["--example", "empty_pair"]))?;
             let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
-            cargo.args(["--bin", "bench-overhead"]);
+            cargo.args(["--bin", "bench-overhead", "--"]);
             cargo
         }
         Benchmark::Pipeline => {
             setup::for_build()?;
             let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry"]);
-            cargo.args(["--example", "pipeline"]);
+            cargo.args(["--example", "pipeline", "--"]);
+            cargo
+        }
+        Benchmark::Scrape => {
+            setup::for_build()?;
+            let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry"]);
+            cargo.args(["--example", "scrape", "--"]);
+            cargo
+        }
+        Benchmark::Savings => {
+            prepare_agent()?;
+            let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
+            cargo.args(["--bin", "bench-savings", "--", "--machine", &machine()?]);
             cargo
         }
     };
-    cargo.arg("--").args(&arguments.arguments);
+    cargo.args(&arguments.arguments);
     cargo.env("RESUMETRY_BIN", shell::release_binary("resumetry"));
     let section = format!("\n## {name}, {}\n\n{}\n", today()?, machine()?);
     let figures = tee(&mut cargo)?;
@@ -72,11 +86,31 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     let figures = figures.trim_end();
-    save(&match arguments.benchmark {
-        // It prints a Markdown table.
-        Benchmark::Overhead => format!("{section}\n{figures}\n"),
-        Benchmark::Pipeline => format!("{section}\n```\n{figures}\n```\n"),
-    })
+    match arguments.benchmark {
+        // They print Markdown tables.
+        Benchmark::Overhead | Benchmark::Scrape => append(&format!("{section}\n{figures}\n")),
+        Benchmark::Pipeline => append(&format!("{section}\n```\n{figures}\n```\n")),
+        // It prints the whole document, machine and all.
+        Benchmark::Savings => {
+            let path = shell::root().join(SAVINGS);
+            fs::write(&path, format!("{figures}\n"))
+                .with_context(|| format!("cannot write {}", path.display()))?;
+            eprintln!("wrote {SAVINGS}");
+            Ok(())
+        }
+    }
+}
+
+/// What a benchmark needs that runs the agent beside servers.
+fn prepare_agent() -> Result<()> {
+    if !shell::is_root() {
+        bail!(
+            "this benchmark runs the agent, which needs root (see `cargo xtask run`), and this is \
+             not root. Run it as root"
+        );
+    }
+    setup::for_tests()?;
+    build::release()
 }
 
 /// Runs the command, showing its standard output while keeping it.
@@ -107,7 +141,7 @@ fn tee(command: &mut Command) -> Result<String> {
     Ok(kept)
 }
 
-fn save(section: &str) -> Result<()> {
+fn append(section: &str) -> Result<()> {
     let path = shell::root().join(RESULTS);
     let write = || -> std::io::Result<()> {
         if let Some(directory) = path.parent() {

@@ -5,8 +5,13 @@
 
 mod bench;
 mod build;
+mod dashboards;
 mod demo;
 mod ebpf_toolchain;
+mod fleet;
+mod operator;
+mod package;
+mod rules;
 mod run;
 mod setup;
 mod shell;
@@ -46,12 +51,26 @@ enum Command {
     Ci(test::Arguments),
     /// Show the agent at work: nginx with three server names, one of them broken, and real clients
     Demo,
-    /// Measure, print, and append the figures to docs/benchmarks.md
+    /// Tell a story of ticket keys on three nodes, and hold the alerts that fire against those that should
+    ///
+    /// Example: cargo xtask fleet --pace 60
+    Fleet(fleet::Arguments),
+    /// Measure, print, and keep the figures in docs/
     ///
     /// Example: cargo xtask bench overhead
     Bench(bench::Arguments),
     /// Check the rules that no other tool checks
     Tidy,
+    /// Make Grafana's boards from their source
+    ///
+    /// Example: cargo xtask dashboards --check
+    Dashboards(dashboards::Arguments),
+    /// Check and test the rules and alerts for Prometheus
+    Rules(rules::Arguments),
+    /// Build what is shipped: a static binary, and a Debian package with man pages and completions
+    ///
+    /// Example: cargo xtask package --binary
+    Package(package::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -61,8 +80,12 @@ fn main() -> ExitCode {
         Command::Run(arguments) => run::command(&arguments),
         Command::Test(arguments) | Command::Ci(arguments) => test::command(&arguments),
         Command::Demo => demo::command(),
+        Command::Fleet(arguments) => fleet::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Tidy => tidy::command(),
+        Command::Dashboards(arguments) => dashboards::command(&arguments),
+        Command::Rules(arguments) => rules::command(&arguments),
+        Command::Package(arguments) => package::command(&arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -6,11 +6,14 @@
 mod apt;
 mod foreign;
 mod needs;
+mod python;
+mod root;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::ebpf_toolchain;
+use crate::package;
 use crate::shell;
 use needs::Need;
 
@@ -24,6 +27,7 @@ pub struct Arguments {
 /// Pinned, so that two machines build the kernel half alike.
 const BPF_LINKER: &str = "bpf-linker@0.13.0";
 const CARGO_DENY: &str = "cargo-deny@0.20.2";
+const CARGO_DEB: &str = "cargo-deb@3.8.0";
 
 pub fn command(arguments: &Arguments) -> Result<()> {
     if arguments.tests {
@@ -46,13 +50,27 @@ pub fn for_build() -> Result<()> {
     Ok(())
 }
 
+/// Makes packages possible.
+pub fn for_package() -> Result<()> {
+    install(needs::for_package())?;
+    install_linker()?;
+    install_target()?;
+    install_cargo_tool("cargo-deb", CARGO_DEB, "makes the Debian package")
+}
+
 /// Makes the build and every test possible.
 pub fn for_tests() -> Result<()> {
-    install(needs::for_tests())?;
+    install([needs::for_tests(), needs::for_package()].concat())?;
     foreign::fetch()?;
-    install_linker()?;
-    install_cargo_deny()?;
-    install_components()
+    root::fetch()?;
+    python::install()?;
+    install_components()?;
+    install_cargo_tool(
+        "cargo-deny",
+        CARGO_DENY,
+        "licences and sources of dependencies",
+    )?;
+    for_package()
 }
 
 /// Installs the packages that the build needs and those of `others` that are missing, at once.
@@ -95,17 +113,29 @@ fn install_linker() -> Result<()> {
     Ok(())
 }
 
-fn install_cargo_deny() -> Result<()> {
-    if shell::find_program("cargo-deny").is_some() {
+/// Adds the standard library on musl to the Rust toolchain.
+fn install_target() -> Result<()> {
+    let target = package::target();
+    let mut rustc = shell::rustc(&["--print", "target-libdir", "--target", &target]);
+    let directory = shell::output(&mut rustc)?;
+    if std::path::Path::new(directory.trim()).is_dir() {
         return Ok(());
     }
-    eprintln!(
-        "cargo-deny (licences and sources of dependencies) is missing: building it with cargo"
-    );
+    eprintln!("the Rust toolchain has no {target}: adding it");
+    let mut rustup = std::process::Command::new("rustup");
+    shell::run(rustup.args(["target", "add", &target]))
+        .context("the static binary needs Rust's standard library on musl")
+}
+
+fn install_cargo_tool(program: &str, package: &str, reason: &str) -> Result<()> {
+    if shell::find_program(program).is_some() {
+        return Ok(());
+    }
+    eprintln!("{program} ({reason}) is missing: building it with cargo");
     // Unoptimised: that builds in a third of the time, and a check takes a second either way.
     shell::run(&mut shell::cargo(&[
         "install",
-        CARGO_DENY,
+        package,
         "--locked",
         "--profile",
         "dev",

@@ -24,6 +24,14 @@ pub fn cargo(arguments: &[&str]) -> Command {
     command
 }
 
+/// The compiler that goes with [`cargo`].
+pub fn rustc(arguments: &[&str]) -> Command {
+    let program = env::var_os("RUSTC").unwrap_or_else(|| OsString::from("rustc"));
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(root());
+    command
+}
+
 /// Cargo's directory of what was built.
 pub fn target() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {

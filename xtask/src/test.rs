@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::ebpf_toolchain::{self, Compiler};
-use crate::{build, setup, shell, tidy};
+use crate::{dashboards, package, rules, setup, shell, tidy};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -53,6 +53,12 @@ impl Steps {
         self.step("setup", || passed(setup::for_tests()))?;
         self.step("tidy", || passed(tidy::command()))?;
         self.step("formatting", formatting)?;
+        self.step("rules and alerts", || {
+            passed(rules::command(&rules::Arguments::default()))
+        })?;
+        self.step("dashboards", || {
+            passed(dashboards::command(&dashboards::Arguments::check()))
+        })?;
         self.step("dependencies", dependencies)?;
         self.step("advisories", advisories)?;
         self.step("clippy", || {
@@ -62,7 +68,7 @@ impl Steps {
         self.step("unit tests", || {
             cargo("test --workspace --exclude resumetry-tests --locked")
         })?;
-        self.step("release build", || passed(build::release()))?;
+        self.step("packages", || passed(package::build()))?;
         if !arguments.no_e2e {
             self.step("end-to-end tests", || end_to_end(arguments.long))?;
         }
@@ -150,9 +156,10 @@ fn clippy_kernel_half() -> Result<Outcome> {
 
 fn end_to_end(long: bool) -> Result<Outcome> {
     // One after the other: each watches the whole host and would see the others' connections.
-    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--release"]);
+    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--profile", "e2e"]);
     command.args(["--locked", "--", "--test-threads=1"]);
-    command.env("RESUMETRY_BIN", shell::release_binary("resumetry"));
+    // What is shipped is what is tested.
+    command.env("RESUMETRY_BIN", package::directory().join("resumetry"));
     if long {
         command.env(LONG, "1");
     }

@@ -12,19 +12,31 @@ use anyhow::{Context, Result};
 
 use crate::shell;
 
-/// Directory, release, package: OpenSSL 1.1.1, 3.0 and 3.5, and Caddy with the TLS of Go 1.19 and
-/// of Go 1.24, whose tickets differ.
-const PACKAGES: [(&str, &str, &str); 5] = [
+/// Directory, release, package: OpenSSL 1.1.1, 3.0 and 3.5, the last with a server and the libc that
+/// these need to run, Caddy with the TLS of Go 1.19 and of Go 1.24, whose tickets differ,
+/// Prometheus, which reads our rules, Alertmanager, which hears of alerts, and VictoriaMetrics, which
+/// takes OTLP, what a root on musl needs, a kubectl that
+/// knows our kustomization, and the system calls that container runtimes allow.
+const PACKAGES: [(&str, &str, &str); 14] = [
     ("bullseye", "bullseye", "libssl1.1"),
     ("bookworm", "bookworm", "libssl3"),
     ("trixie", "trixie", "libssl3t64"),
+    ("trixie-libc", "trixie", "libc6"),
+    ("trixie-openssl", "trixie", "openssl"),
     ("caddy-go1.19", "bookworm", "caddy"),
     ("caddy-go1.24", "trixie", "caddy"),
+    ("prometheus", "bookworm", "prometheus"),
+    ("alertmanager", "bookworm", "prometheus-alertmanager"),
+    ("victoria-metrics", "trixie", "victoria-metrics"),
+    ("musl", "bookworm", "musl"),
+    ("busybox", "bookworm", "busybox-static"),
+    ("kubectl", "trixie", "kubectl"),
+    ("seccomp", "trixie", "golang-github-containers-common"),
 ];
 
 /// Where the system has no mirror of Debian, being another distribution.
 const MIRROR: &str = "http://deb.debian.org/debian/";
-const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+pub(super) const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 /// Fetches what is not there yet.
 pub fn fetch() -> Result<()> {
@@ -54,7 +66,7 @@ fn fetch_into(directory: &Path, release: &str, package: &str) -> Result<()> {
         fs::create_dir_all(directory.join(part))?;
     }
     let sources = directory.join("sources.list");
-    let mirror = mirror().unwrap_or_else(|| MIRROR.to_owned());
+    let mirror = mirror_or_default();
     fs::write(
         &sources,
         format!("deb [signed-by={KEYRING}] {mirror} {release} main\n"),
@@ -96,6 +108,11 @@ fn fetch_into(directory: &Path, release: &str, package: &str) -> Result<()> {
     // The lists are 50 MB, and never looked at again.
     fs::remove_dir_all(directory.join("lists"))?;
     Ok(())
+}
+
+/// The mirror that this system uses itself, or Debian's.
+pub(super) fn mirror_or_default() -> String {
+    mirror().unwrap_or_else(|| MIRROR.to_owned())
 }
 
 /// The mirror of Debian that this system uses itself.

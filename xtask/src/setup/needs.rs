@@ -83,7 +83,7 @@ const LINKER: [Need; 3] = [
     program("c++", "g++", "links bpf-linker with LLVM"),
 ];
 
-const TESTS: [Need; 15] = [
+const TESTS: [Need; 23] = [
     program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
     // Not `apache2`, which would start a server of its own.
@@ -97,12 +97,32 @@ const TESTS: [Need; 15] = [
     ),
     program("pkg-config", "pkg-config", "finds libssl for them"),
     program("gcc", "gcc", "compiles them"),
+    program("node", "nodejs", "a server that SSL_read drives"),
+    program("python3", "python3", "a server on buffers in memory"),
     program("curl", "curl", "HTTP/1.1 and h2 clients"),
     program("bpftool", "bpftool", "looks for programs left behind"),
     program("bpftrace", "bpftrace", "what the overhead is compared with"),
     program("ip", "iproute2", "network namespaces"),
     program("h2load", "nghttp2-client", "HTTP/2 load"),
     program("wrk", "wrk", "HTTP/1.1 load"),
+    program("systemd-analyze", "systemd", "reads our unit"),
+    program("crun", "crun", "runs the agent as a container runtime does"),
+    program("go", "golang-go", "renders the Helm chart"),
+    file(
+        "/usr/share/gocode/src/github.com/Masterminds/sprig",
+        "golang-github-masterminds-sprig-dev",
+        "renders the Helm chart",
+    ),
+    file(
+        "/usr/share/gocode/src/gopkg.in/yaml.v3",
+        "golang-gopkg-yaml.v3-dev",
+        "renders the Helm chart",
+    ),
+    program(
+        "debootstrap",
+        "debootstrap",
+        "a root to install packages in",
+    ),
     program("git", "git", "lists the files that tidy looks at"),
 ];
 
@@ -120,4 +140,8 @@ pub fn for_build() -> Vec<Need> {
 
 pub fn for_tests() -> Vec<Need> {
     TESTS.to_vec()
+}
+
+pub fn for_package() -> Vec<Need> {
+    vec![program("musl-gcc", "musl-tools", "links the static binary")]
 }
