@@ -26,8 +26,73 @@ pub struct Record {
     pub server: Endpoint,
     #[serde(default)]
     pub process: Process,
+    #[serde(default)]
+    pub service: Named,
+    #[serde(default)]
+    pub container: Identified,
+    pub k8s: Option<Kubernetes>,
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     pub tls: Tls,
     pub resumption: Resumption,
+    #[serde(default)]
+    pub timing: Timing,
+    #[serde(default)]
+    pub cpu: Cpu,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Kubernetes {
+    pub namespace: Named,
+    pub pod: Named,
+    pub container: Named,
+}
+
+impl From<Option<String>> for Named {
+    fn from(name: Option<String>) -> Self {
+        Self { name }
+    }
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+pub struct Named {
+    pub name: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Identified {
+    pub id: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Cpu {
+    pub handshake_seconds: Option<f64>,
+    pub primitives: Option<Primitives>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+pub struct Primitives {
+    pub sign_seconds: f64,
+    pub key_generation_seconds: f64,
+    pub key_agreement_seconds: f64,
+    pub verify_seconds: f64,
+    pub ticket_seconds: f64,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Timing {
+    pub handshake_seconds: Option<f64>,
+    pub time_to_first_byte_seconds: Option<f64>,
+    pub response_wait_seconds: Option<f64>,
+    pub rtt_seconds: Option<f64>,
+    #[serde(default)]
+    pub sources: Sources,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Sources {
+    pub handshake: Option<String>,
+    pub time_to_first_byte: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -110,13 +175,13 @@ impl Endpoint {
     }
 }
 
-/// The binary under test: `RESUMETRY_BIN`, else the release build of this workspace.
+/// The binary under test: `RESUMETRY_BIN`, else the one that is shipped.
 pub fn binary() -> PathBuf {
     std::env::var_os("RESUMETRY_BIN").map_or_else(
         || {
             PathBuf::from(concat!(
                 env!("CARGO_MANIFEST_DIR"),
-                "/../target/release/resumetry"
+                "/../target/package/resumetry"
             ))
         },
         PathBuf::from,
@@ -155,7 +220,7 @@ impl Agent {
             .stderr(Stdio::piped())
             .spawn()
             .with_context(|| {
-                format!("cannot run {command:?}; build it first: cargo xtask build --release")
+                format!("cannot run {command:?}; build it first: cargo xtask package --binary")
             })?;
         let (ready_sender, ready) = mpsc::channel();
         let stdout = collect(child.stdout.take().context("no stdout")?, |_| {});

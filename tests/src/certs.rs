@@ -21,6 +21,7 @@ pub enum Key {
     /// ECDSA on P-256.
     Ecdsa,
     Rsa2048,
+    Rsa4096,
 }
 
 /// A certificate and its private key.
@@ -33,12 +34,31 @@ pub struct Identity {
 impl Identity {
     /// A self-signed authority.
     pub fn authority(name: &str) -> Result<Self> {
-        let key = generate(Key::Ecdsa)?;
+        Self::authority_on(name, Key::Ecdsa)
+    }
+
+    /// The same with a key of this kind.
+    pub fn authority_on(name: &str, kind: Key) -> Result<Self> {
+        let key = generate(kind)?;
         let mut builder = builder(name, &key)?;
         builder.append_extension(BasicConstraints::new().critical().ca().build()?)?;
         let issuer = builder_name(name)?;
         builder.set_issuer_name(&issuer)?;
         builder.sign(&key, MessageDigest::sha256())?;
+        Ok(Self {
+            certificate: builder.build(),
+            key,
+        })
+    }
+
+    /// An authority that is signed by this one.
+    pub fn intermediate(&self, name: &str, kind: Key) -> Result<Self> {
+        let key = generate(kind)?;
+        let mut builder = builder(name, &key)?;
+        builder.set_issuer_name(self.certificate.subject_name())?;
+        let constraints = BasicConstraints::new().critical().ca().pathlen(0).build()?;
+        builder.append_extension(constraints)?;
+        builder.sign(&self.key, MessageDigest::sha256())?;
         Ok(Self {
             certificate: builder.build(),
             key,
@@ -63,7 +83,15 @@ impl Identity {
 
     /// Writes `STEM.crt`, `STEM.key` and `both/STEM.pem` (both in one) to `directory`.
     pub fn write(&self, directory: &Path, stem: &str) -> Result<Files> {
-        let certificate = self.certificate.to_pem()?;
+        self.write_chain(&[], directory, stem)
+    }
+
+    /// The same with the certificates of the authorities that clients do not have.
+    pub fn write_chain(&self, chain: &[&X509], directory: &Path, stem: &str) -> Result<Files> {
+        let mut certificate = self.certificate.to_pem()?;
+        for authority in chain {
+            certificate.extend(authority.to_pem()?);
+        }
         let key = self.key.private_key_to_pem_pkcs8()?;
         let files = Files {
             certificate: directory.join(format!("{stem}.crt")),
@@ -94,6 +122,7 @@ fn generate(kind: Key) -> Result<PKey<Private>> {
             PKey::from_ec_key(EcKey::generate(&group)?)?
         }
         Key::Rsa2048 => PKey::from_rsa(Rsa::generate(2048)?)?,
+        Key::Rsa4096 => PKey::from_rsa(Rsa::generate(4096)?)?,
     })
 }
 

@@ -33,6 +33,16 @@ impl Cgroup {
         })
     }
 
+    /// A cgroup below this one, removed before it.
+    pub fn nested(&self, path: &str) -> Result<Self> {
+        let whole = self.path.join(path);
+        fs::create_dir_all(&whole)?;
+        Ok(Self {
+            path: whole,
+            home: self.home.clone(),
+        })
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -51,9 +61,20 @@ impl Drop for Cgroup {
     fn drop(&mut self) {
         // Zombies keep it busy until they are reaped.
         wait::until(Duration::from_secs(5), || {
-            fs::remove_dir(&self.path).is_ok()
+            remove(&self.path);
+            !self.path.exists()
         });
     }
+}
+
+/// Removes a cgroup and those below it that have no processes any more.
+fn remove(directory: &Path) {
+    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
+        if entry.path().is_dir() {
+            remove(&entry.path());
+        }
+    }
+    let _ = fs::remove_dir(directory);
 }
 
 /// Moves this process.

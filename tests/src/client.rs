@@ -1,11 +1,11 @@
 //! A TLS client that does on the wire exactly what a test asks of it.
 
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use openssl::ssl::{
     HandshakeError, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
     SslStream, SslVerifyMode, SslVersion,
@@ -14,7 +14,7 @@ use openssl::x509::X509;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
 use crate::certs::Identity;
-use crate::h2;
+use crate::{h2, http1};
 
 /// How long a peer may stay silent.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -151,27 +151,30 @@ impl Client {
         let done = Done {
             resumed: stream.ssl().session_reused(),
         };
-        let host = self
-            .profile
-            .server_name
-            .as_deref()
-            .unwrap_or("localhost")
-            .to_owned();
-        if requests > 0 && stream.ssl().selected_alpn_protocol() == Some(b"h2") {
-            h2::requests(&mut stream, &host, requests)?;
-        } else {
-            http1(&mut stream, &host, requests)?;
+        // OpenSSL tells no callback of a ticket that a TLS 1.2 server renews, and gives up the old session.
+        if done.resumed
+            && stream.ssl().version2() != Some(SslVersion::TLS1_3)
+            && let Some(session) = stream.ssl().session()
+        {
+            *self.session.lock().unwrap_or_else(PoisonError::into_inner) = Some(session.to_owned());
         }
-        // The peer may have closed already, which is as good. Reading on takes in the tickets of a
-        // TLS 1.3 server whose client asked for nothing.
-        let _ = stream.shutdown();
-        stream
-            .get_ref()
-            .stream
-            .shutdown(std::net::Shutdown::Write)
-            .ok();
-        while matches!(stream.ssl_read(&mut [0; 1024]), Ok(1..)) {}
+        if requests > 0 && stream.ssl().selected_alpn_protocol() == Some(b"h2") {
+            h2::requests(&mut stream, self.host(), requests)?;
+        } else {
+            http1::requests(&mut stream, self.host(), requests)?;
+        }
+        goodbye(stream);
         Ok(done)
+    }
+
+    /// The name that requests ask.
+    pub(crate) fn host(&self) -> &str {
+        self.profile.server_name.as_deref().unwrap_or("localhost")
+    }
+
+    /// The protocols offered.
+    pub(crate) fn alpn(&self) -> Alpn {
+        self.profile.alpn
     }
 
     /// Downloads `path` to its end and throws it away; the number of bytes received.
@@ -248,7 +251,7 @@ impl Client {
         Ok(self.ssl(resume)?.connect(stream))
     }
 
-    fn prepare(&self, socket: TcpStream) -> Result<Chopped> {
+    pub(crate) fn prepare(&self, socket: TcpStream) -> Result<Chopped> {
         let mut stream = Chopped {
             stream: socket,
             size: usize::MAX,
@@ -265,7 +268,7 @@ impl Client {
         Ok(stream)
     }
 
-    fn ssl(&self, resume: bool) -> Result<Ssl> {
+    pub(crate) fn ssl(&self, resume: bool) -> Result<Ssl> {
         let mut ssl = Ssl::new(&self.context)?;
         if let Some(name) = &self.profile.server_name {
             ssl.set_hostname(name)?;
@@ -296,6 +299,11 @@ pub fn open(local: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
+    connect(socket, local, server)
+}
+
+/// The same with a TCP socket that exists already, and lives where it was made.
+pub fn connect(socket: Socket, local: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
     socket.set_reuse_address(true)?;
     socket.bind(&SockAddr::from(local))?;
     socket.set_tcp_nodelay(true)?;
@@ -304,6 +312,31 @@ pub fn open(local: SocketAddr, server: SocketAddr) -> io::Result<TcpStream> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     Ok(stream)
+}
+
+/// Ends a connection in order.
+pub(crate) fn goodbye(mut stream: SslStream<Chopped>) {
+    // The peer may have closed already, which is as good. Reading on takes in the tickets of a
+    // TLS 1.3 server whose client asked for nothing.
+    let _ = stream.shutdown();
+    let _ = stream.get_ref().stream.shutdown(std::net::Shutdown::Write);
+    while matches!(stream.ssl_read(&mut [0; 1024]), Ok(1..)) {}
+}
+
+/// Connects to a port of 127.0.0.1, from whatever port is free.
+pub fn dial(port: u16) -> io::Result<TcpStream> {
+    let local = Ipv4Addr::LOCALHOST;
+    loop {
+        match open((local, 0).into(), (local, port).into()) {
+            // The kernel picked a port whose last connection is still in TIME_WAIT.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+                ) => {}
+            other => return other,
+        }
+    }
 }
 
 /// Closes with a RST instead of a FIN.
@@ -326,46 +359,6 @@ fn patiently<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             done => return done,
         }
     }
-}
-
-fn http1(stream: &mut (impl Read + Write), host: &str, requests: u32) -> Result<()> {
-    for request in 1..=requests {
-        let connection = if request == requests {
-            "close"
-        } else {
-            "keep-alive"
-        };
-        stream.write_all(
-            format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n")
-                .as_bytes(),
-        )?;
-        let mut answer = Vec::new();
-        // The fixed answers hold no further blank line.
-        let head = loop {
-            let mut buffer = [0; 4096];
-            let length = stream.read(&mut buffer)?;
-            if length == 0 {
-                bail!(
-                    "the server closed before its response: {:?}",
-                    String::from_utf8_lossy(&answer)
-                );
-            }
-            answer.extend_from_slice(&buffer[..length]);
-            if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
-                break end + 4;
-            }
-        };
-        let text = String::from_utf8_lossy(&answer[..head]).to_ascii_lowercase();
-        let body: usize = text
-            .lines()
-            .find_map(|line| line.strip_prefix("content-length: "))
-            .context("no content-length")?
-            .trim()
-            .parse()?;
-        let missing = (head + body).saturating_sub(answer.len());
-        stream.read_exact(&mut vec![0; missing])?;
-    }
-    Ok(())
 }
 
 /// RFC-less, but fixed: haproxy.org/download/2.6/doc/proxy-protocol.txt, sections 2.1 and 2.2.
@@ -417,7 +410,7 @@ fn huge_alpn() -> Vec<u8> {
 /// A socket that sends at most `size` bytes at a time. With TCP_NODELAY each piece is a segment of
 /// its own, which loopback's 64 KiB MTU would otherwise never produce.
 #[derive(Debug)]
-struct Chopped {
+pub(crate) struct Chopped {
     stream: TcpStream,
     size: usize,
 }

@@ -9,21 +9,43 @@ pub mod certs;
 pub mod cgroup;
 pub mod client;
 pub mod compare;
+pub mod container;
+pub mod counters;
+pub mod cpu;
+pub mod distance;
 pub mod farm;
+pub mod first_byte;
+pub mod foreign_server;
 pub mod h2;
+pub mod handshake_bytes;
 pub mod haproxy;
+pub mod http1;
+pub mod kubernetes_api;
 pub mod log;
+pub mod machine;
+pub mod manifests;
 pub mod metrics;
 pub mod nginx;
+pub mod otlp;
 pub mod page;
 pub mod ports;
 pub mod post_quantum;
 pub mod process;
+pub mod prometheus;
 pub mod relay;
 pub mod rng;
 pub mod rustls_server;
+pub mod script_server;
 pub mod session;
 pub mod site;
+pub mod stats;
+pub mod think;
+pub mod timed_server;
 pub mod verify;
 pub mod wait;
 pub mod workload;
+
+/// The top of the repository.
+pub fn repository() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}

@@ -33,6 +33,16 @@ pub fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     Ok((status, body.to_owned()))
 }
 
+/// A text as a parameter of an address has it.
+pub fn encoded(text: &str) -> String {
+    text.bytes()
+        .map(|byte| match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' => char::from(byte).to_string(),
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
 /// Scrapes `/metrics`.
 pub fn scrape(address: SocketAddr) -> Result<Vec<Sample>> {
     let (status, body) = get(address, "/metrics")?;
@@ -45,7 +55,8 @@ pub fn scrape(address: SocketAddr) -> Result<Vec<Sample>> {
         .collect()
 }
 
-fn parse(line: &str) -> Option<Sample> {
+/// One line of the text format.
+pub fn parse(line: &str) -> Option<Sample> {
     let (series, value) = match line.rfind('}') {
         Some(end) => (&line[..=end], line[end + 1..].trim()),
         None => line.split_once(' ')?,

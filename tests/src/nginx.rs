@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::certs::Files;
@@ -162,6 +163,13 @@ impl Nginx {
             .iter()
             .filter_map(|name| fs::read_to_string(self.directory.path().join(name)).ok())
             .collect()
+    }
+
+    /// Reads its configuration, and the files in it, again.
+    pub fn reload(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw);
+        kill_process(pid.context("process id out of range")?, Signal::HUP)?;
+        Ok(())
     }
 
     /// The master's process id.

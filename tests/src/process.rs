@@ -21,6 +21,13 @@ impl Owned {
         self.0.id()
     }
 
+    /// The process that it started first, while both are there.
+    pub fn first_child(&self) -> Option<u32> {
+        let path = format!("/proc/{0}/task/{0}/children", self.id());
+        let children = std::fs::read_to_string(path).ok()?;
+        children.split_whitespace().next()?.parse().ok()
+    }
+
     pub fn child(&mut self) -> &mut Child {
         &mut self.0
     }

@@ -1,148 +1,233 @@
-//! A link that delivers out of order and twice: a TUN device whose packets come back shuffled.
+//! What a long and bad link does to packets: holds them back, loses, reorders and doubles them.
 //!
-//! The kernel's TCP runs at both ends. A client connects from [`CLIENT`] to [`FAR`]; the relay
-//! turns that into a connection from [`NEAR`] to the server's address, which is [`CLIENT`] as well.
-//! Needs a network namespace of its own.
+//! [`Queue`] decides, from a seed and the times it is told; [`pump`] moves packets between two TUN
+//! devices as the queue says. Knows nothing of addresses or namespaces.
 
-use std::net::Ipv4Addr;
-use std::process::Command;
-use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver};
-use std::time::Duration;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use tun_rs::{DeviceBuilder, SyncDevice};
+use anyhow::{Context, Result};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use tun_rs::SyncDevice;
 
 use crate::rng::Rng;
 
-/// The address of the host, for clients and servers.
-pub const CLIENT: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 1);
-/// Where clients connect to.
-pub const FAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 2);
-/// Where the server sees clients come from.
-pub const NEAR: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 3);
-
-/// The smallest MTU a host must take (RFC 791): server flights take several segments as well.
-const MTU: &str = "576";
-
-/// Packets that arrive within this time are delivered in random order.
-const WINDOW: Duration = Duration::from_millis(2);
-
-/// Sets up loopback and the disorderly link in the current network namespace.
-pub fn start(seed: u64) -> Result<()> {
-    let device = Arc::new(DeviceBuilder::new().name("disorder0").build_sync()?);
-    ip(&["link", "set", "lo", "up"])?;
-    ip(&["link", "set", "disorder0", "mtu", MTU, "up"])?;
-    ip(&[
-        "address",
-        "add",
-        &format!("{CLIENT}/24"),
-        "dev",
-        "disorder0",
-    ])?;
-    let (sender, receiver) = mpsc::channel();
-    let reader = Arc::clone(&device);
-    std::thread::spawn(move || {
-        let mut buffer = [0; 65_536];
-        while let Ok(length) = reader.recv(&mut buffer) {
-            if sender.send(buffer[..length].to_vec()).is_err() {
-                break;
-            }
-        }
-    });
-    std::thread::spawn(move || deliver(&receiver, &device, Rng::new(seed)));
-    Ok(())
+/// What befalls packets, each by its own chance (0 to 1). The default link is a good one.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disturbance {
+    /// The packet never arrives.
+    pub loss: f64,
+    /// The packet arrives up to [`LATE`] after its turn, so that others overtake it.
+    pub reorder: f64,
+    /// A second copy of the packet arrives, up to [`LATE`] after its turn.
+    pub duplicate: f64,
+    /// The same seed and the same packets give the same fate.
+    pub seed: u64,
 }
 
-/// Segments that the kernel's TCP of this namespace received ahead of their turn so far.
-pub fn out_of_order() -> Result<u64> {
-    let text = std::fs::read_to_string("/proc/thread-self/net/netstat")?;
-    let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-    let (names, values) = lines
-        .next()
-        .zip(lines.next())
-        .context("no TcpExt counters")?;
-    let mut pairs = names.split(' ').zip(values.split(' '));
-    let (_, value) = pairs
-        .find(|(name, _)| *name == "TCPOFOQueue")
-        .context("no TCPOFOQueue")?;
-    Ok(value.parse()?)
+/// Most that a packet is later than its turn.
+pub const LATE: Duration = Duration::from_millis(2);
+
+/// How long before a packet is due the relay begins to watch the clock: it takes about as long to
+/// wake up, in a virtual machine at least.
+const WATCH: Duration = Duration::from_micros(100);
+
+/// Packets under way in one direction.
+#[derive(Debug)]
+pub struct Queue {
+    hold: Duration,
+    disturbance: Disturbance,
+    rng: Rng,
+    /// By arrival, then in the order in which they were sent.
+    waiting: BinaryHeap<Reverse<(Instant, u64, Vec<u8>)>>,
+    sent: u64,
 }
 
-fn deliver(packets: &Receiver<Vec<u8>>, device: &SyncDevice, mut rng: Rng) {
-    while let Ok(first) = packets.recv() {
-        let mut batch = vec![first];
-        while let Ok(next) = packets.recv_timeout(WINDOW) {
-            batch.push(next);
+impl Queue {
+    /// Every packet is under way for `hold`.
+    pub fn new(hold: Duration, disturbance: Disturbance) -> Self {
+        Self {
+            hold,
+            disturbance,
+            rng: Rng::new(disturbance.seed),
+            waiting: BinaryHeap::new(),
+            sent: 0,
         }
-        let mut batch: Vec<_> = batch.into_iter().filter_map(translate).collect();
-        for index in 0..batch.len() {
-            if rng.one_in(4) {
-                batch.push(batch[index].clone());
+    }
+
+    /// Takes in a packet that was sent at `now`.
+    pub fn send(&mut self, packet: &[u8], now: Instant) {
+        let Disturbance {
+            loss,
+            reorder,
+            duplicate,
+            ..
+        } = self.disturbance;
+        if self.rng.chance(loss) {
+            return;
+        }
+        let turn = now + self.hold;
+        let first = self.rng.chance(reorder);
+        let second = self.rng.chance(duplicate);
+        let due = if first { self.late(turn) } else { turn };
+        self.push(due, packet);
+        if second {
+            let due = self.late(turn);
+            self.push(due, packet);
+        }
+    }
+
+    /// When the next packet arrives.
+    pub fn next(&self) -> Option<Instant> {
+        self.waiting.peek().map(|Reverse((due, ..))| *due)
+    }
+
+    /// A packet that has arrived by `now`.
+    pub fn receive(&mut self, now: Instant) -> Option<Vec<u8>> {
+        let due = self.next()?;
+        (due <= now).then(|| self.waiting.pop().map(|Reverse((.., packet))| packet))?
+    }
+
+    fn late(&mut self, turn: Instant) -> Instant {
+        turn + LATE.mul_f64(self.rng.share())
+    }
+
+    fn push(&mut self, due: Instant, packet: &[u8]) {
+        self.waiting
+            .push(Reverse((due, self.sent, packet.to_vec())));
+        self.sent += 1;
+    }
+}
+
+/// Moves IPv4 packets from one device to the other until `stop` becomes readable.
+///
+/// `from` must not block.
+pub fn pump(
+    from: &SyncDevice,
+    to: &SyncDevice,
+    mut queue: Queue,
+    stop: BorrowedFd<'_>,
+) -> Result<()> {
+    be_punctual()?;
+    let mut buffer = [0; 65_536];
+    loop {
+        let timeout = match queue.next() {
+            Some(due) => {
+                // Without time left, `poll` looks and returns: the loop turns until it is time.
+                let left = due.saturating_duration_since(Instant::now() + WATCH);
+                Some(Timespec::try_from(left).context("a packet is due too far away")?)
             }
+            None => None,
+        };
+        let mut descriptors = [
+            PollFd::from_borrowed_fd(stop, PollFlags::IN),
+            PollFd::from_borrowed_fd(from.as_fd(), PollFlags::IN),
+        ];
+        match poll(&mut descriptors, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error).context("cannot wait for packets"),
         }
-        rng.shuffle(&mut batch);
-        for packet in batch {
+        if !descriptors[0].revents().is_empty() {
+            return Ok(());
+        }
+        // What has waited the longest goes first.
+        while let Some(packet) = queue.receive(Instant::now()) {
             // A full queue loses the packet, as links do; TCP sends it again.
-            let _ = device.send(&packet);
+            let _ = to.send(&packet);
+        }
+        while let Ok(length) = from.recv(&mut buffer) {
+            // The kernel also speaks IPv6 on a new link, of which the seeded fate of the other
+            // packets must not depend.
+            if buffer[0] >> 4 == 4 {
+                queue.send(&buffer[..length], Instant::now());
+            }
         }
     }
 }
 
-/// Gives an IPv4 TCP packet the addresses of the other side; `None` for anything else.
-fn translate(mut packet: Vec<u8>) -> Option<Vec<u8>> {
-    const TCP: u8 = 6;
-    let header = usize::from(packet.first()? & 0xf) * 4;
-    if packet[0] >> 4 != 4 || packet.len() < header + 20 || packet[9] != TCP {
-        return None;
-    }
-    let to = <[u8; 4]>::try_from(&packet[16..20]).ok()?;
-    let (source, destination) = match Ipv4Addr::from(to) {
-        FAR => (NEAR, CLIENT),
-        NEAR => (FAR, CLIENT),
-        _ => return None,
-    };
-    packet[12..16].copy_from_slice(&source.octets());
-    packet[16..20].copy_from_slice(&destination.octets());
-    packet[10..12].fill(0);
-    let checksum = !fold(sum(&packet[..header]));
-    packet[10..12].copy_from_slice(&checksum.to_be_bytes());
-    // The pseudo header (RFC 9293, 3.1): addresses, protocol, length.
-    let (head, segment) = packet.split_at_mut(header);
-    segment[16..18].fill(0);
-    let pseudo = sum(&head[12..20]) + u32::from(TCP) + segment.len() as u32;
-    let checksum = !fold(pseudo + sum(segment));
-    segment[16..18].copy_from_slice(&checksum.to_be_bytes());
-    Some(packet)
-}
-
-/// Sum of 16-bit words (RFC 1071). 64 KiB of them fit 32 bits.
-fn sum(bytes: &[u8]) -> u32 {
-    bytes
-        .chunks(2)
-        .map(|pair| {
-            u32::from(u16::from_be_bytes([
-                pair[0],
-                pair.get(1).copied().unwrap_or(0),
-            ]))
-        })
-        .sum()
-}
-
-fn fold(mut sum: u32) -> u16 {
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum as u16
-}
-
-fn ip(arguments: &[&str]) -> Result<()> {
-    let output = Command::new("ip").args(arguments).output()?;
-    if !output.status.success() {
-        bail!(
-            "ip {arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-    }
+/// Lets the calling thread wake when it wants to, also while the machine is busy: it is punctual
+/// to some 10 µs then, where an ordinary thread waits for its turn (some ms).
+fn be_punctual() -> Result<()> {
+    rustix::thread::set_current_timer_slack(NonZeroU64::new(1))?;
+    let thread = rustix::thread::gettid().as_raw_nonzero().to_string();
+    let status = Command::new("chrt")
+        .args(["--fifo", "--pid", "1", &thread])
+        .stdin(Stdio::null())
+        .status()
+        .context("cannot run chrt (of util-linux)")?;
+    anyhow::ensure!(
+        status.success(),
+        "chrt cannot give the relay a real-time priority: {status}"
+    );
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Indices of the packets in order of arrival, each sent 0.1 ms after the one before.
+    fn arrivals(disturbance: Disturbance) -> Vec<usize> {
+        let mut queue = Queue::new(Duration::from_millis(10), disturbance);
+        let start = Instant::now();
+        for index in 0..1_000_u32 {
+            queue.send(
+                &index.to_be_bytes(),
+                start + index * Duration::from_micros(100),
+            );
+        }
+        let end = start + Duration::from_secs(1);
+        std::iter::from_fn(|| queue.receive(end))
+            .map(|packet| usize::from(packet[2]) << 8 | usize::from(packet[3]))
+            .collect()
+    }
+
+    #[test]
+    fn holds_back_and_keeps_order() {
+        let mut queue = Queue::new(Duration::from_millis(10), Disturbance::default());
+        let start = Instant::now();
+        queue.send(b"first", start);
+        queue.send(b"second", start);
+        assert_eq!(queue.next(), Some(start + Duration::from_millis(10)));
+        assert_eq!(queue.receive(start + Duration::from_micros(9_999)), None);
+        let due = start + Duration::from_millis(10);
+        assert_eq!(queue.receive(due), Some(b"first".to_vec()));
+        assert_eq!(queue.receive(due), Some(b"second".to_vec()));
+        assert_eq!(queue.receive(due), None);
+        let all = arrivals(Disturbance::default());
+        assert_eq!(all, (0..1_000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn loses_the_share_asked_for_and_the_same_for_the_same_seed() {
+        let lossy = |seed| {
+            arrivals(Disturbance {
+                loss: 0.1,
+                seed,
+                ..Disturbance::default()
+            })
+        };
+        let left = lossy(1);
+        assert!((870..=930).contains(&left.len()), "{}", left.len());
+        assert_eq!(left, lossy(1));
+        assert_ne!(left, lossy(2));
+    }
+
+    #[test]
+    fn reorders_and_doubles_without_losing() {
+        let mut all = arrivals(Disturbance {
+            reorder: 0.5,
+            duplicate: 0.25,
+            ..Disturbance::default()
+        });
+        assert!((1_200..=1_300).contains(&all.len()), "{}", all.len());
+        assert!(all.windows(2).filter(|pair| pair[0] > pair[1]).count() > 100);
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 1_000);
+    }
 }

@@ -27,6 +27,17 @@ impl Rng {
         self.below(n) == 0
     }
 
+    /// Evenly from 0 up to, not including, 1.
+    pub fn share(&mut self) -> f64 {
+        // As many bits as a double has digits.
+        (self.draw() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    /// True with this probability.
+    pub fn chance(&mut self, probability: f64) -> bool {
+        self.share() < probability
+    }
+
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));

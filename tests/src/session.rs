@@ -3,8 +3,9 @@
 //! A session is edited in its DER form (`SSL_SESSION_ASN1` of OpenSSL), in place: the binder of
 //! TLS 1.3 is computed over what is then offered, so that the server finds nothing else wrong.
 
-use std::io::{Read, Write};
-use std::net::Ipv4Addr;
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -67,7 +68,27 @@ pub fn connect(port: u16, offer: &Offer, session: Option<&SslSession>) -> Result
     connect_from(0, port, offer, session)
 }
 
-/// The same from a port of the caller's choice; 0 is any.
+/// No two connections of a test come from the same port, so that the port names them: those that the
+/// kernel picks repeat. These lie above its range (`ip_local_port_range`).
+fn open_from_a_fresh_port(server: SocketAddr) -> io::Result<TcpStream> {
+    static NEXT: AtomicU16 = AtomicU16::new(61_000);
+    loop {
+        let local = NEXT.fetch_add(1, Ordering::Relaxed);
+        // A load that makes thousands of connections does not tell them apart: the kernel may pick.
+        let local = if local < 61_000 { 0 } else { local };
+        match open((Ipv4Addr::LOCALHOST, local).into(), server) {
+            // An earlier test's is still in TIME_WAIT.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    io::ErrorKind::AddrInUse | io::ErrorKind::AddrNotAvailable
+                ) => {}
+            other => return other,
+        }
+    }
+}
+
+/// The same from a port of the caller's choice; 0 is one that was not used before.
 pub fn connect_from(
     local: u16,
     port: u16,
@@ -98,10 +119,11 @@ pub fn connect_from(
         // SAFETY: a session that was read from DER belongs to no context yet.
         unsafe { ssl.set_session(&copy)? };
     }
-    let socket = open(
-        (Ipv4Addr::LOCALHOST, local).into(),
-        (Ipv4Addr::LOCALHOST, port).into(),
-    )?;
+    let server = (Ipv4Addr::LOCALHOST, port).into();
+    let socket = match local {
+        0 => open_from_a_fresh_port(server)?,
+        local => open((Ipv4Addr::LOCALHOST, local).into(), server)?,
+    };
     let ports = (socket.local_addr()?.port(), port);
     let mut resumed = None;
     if let Ok(mut stream) = ssl.connect(socket) {

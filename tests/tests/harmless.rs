@@ -11,13 +11,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use resumetry_tests::agent::Agent;
-use resumetry_tests::client::{Client, Profile, reset};
+use resumetry_tests::client::{Alpn, Client, Profile, Versions, reset};
 use resumetry_tests::compare::{self, Expectations, Expected};
+use resumetry_tests::distance::Distance;
+use resumetry_tests::nginx::{Nginx, Server};
+use resumetry_tests::relay::Disturbance;
 use resumetry_tests::rng::Rng;
 use resumetry_tests::site::{Names, Site};
 use resumetry_tests::verify::verify;
 use resumetry_tests::workload::{self, Action, Kind};
-use resumetry_tests::{log, wait};
+use resumetry_tests::{counters, log, ports, wait};
 use rustix::process::Signal;
 
 /// What the kernel holds for a process: `(kind, id)` of programs, links and maps. The kernel does
@@ -254,31 +257,69 @@ fn noise_leaves_memory_bounded_and_other_flows_exact() {
 
 #[test]
 fn reordered_and_duplicated_segments_are_put_in_order() {
+    const CONNECTIONS: usize = 400;
+    let disturbance = Disturbance {
+        reorder: 0.75,
+        duplicate: 0.25,
+        seed: 11,
+        ..Disturbance::default()
+    };
+    // The smallest MTU a host must take (RFC 791): server flights take several segments as well.
+    let distance = Distance::with_mtu(Duration::ZERO, disturbance, 576).unwrap();
+    let names = Names::new().unwrap();
+    let port = ports::free().unwrap();
+    let server = Server {
+        address: Some("0.0.0.0"),
+        ..Server::new(port, "ssl http2", &names.served)
+    };
     let mut agent = Agent::start(["trace", "--format", "json"]).unwrap();
-    let output = Command::new("unshare")
-        .args(["-n", env!("CARGO_BIN_EXE_disorder"), "400"])
-        .output()
-        .unwrap();
+    let nginx = Nginx::start(1, "", &[server]).unwrap();
+    let before = counters::tcp("TCPOFOQueue").unwrap();
+    let client = |versions, name| {
+        Client::new(Profile {
+            versions,
+            alpn: Alpn::Huge,
+            server_name: Some(names.name(name)),
+            segment: Some(211),
+            ..Profile::default()
+        })
+        .unwrap()
+    };
+    let clients = [
+        client(Versions::Tls13, 0),
+        client(Versions::Tls12, 1),
+        client(Versions::Tls13, 1),
+    ];
+    std::thread::scope(|scope| {
+        for offset in 0..4 {
+            let (clients, distance) = (&clients, &distance);
+            scope.spawn(move || {
+                for index in (offset..CONNECTIONS).step_by(4) {
+                    let dial = distance.dial_from(3_000 + index as u16, port).unwrap();
+                    let client = &clients[index % clients.len()];
+                    client.request(dial().unwrap(), index % 4 != 0, 2).unwrap();
+                }
+            });
+        }
+    });
+    let logged = wait::until(Duration::from_secs(10), || {
+        nginx.log().unwrap().len() >= 2 * CONNECTIONS
+    });
+    assert!(logged, "nginx logged too few requests");
+    let late = counters::tcp("TCPOFOQueue").unwrap() - before;
     assert!(
-        output.status.success(),
-        "{}",
-        String::from_utf8_lossy(&output.stderr)
+        late > CONNECTIONS as u64,
+        "only {late} segments came out of order: the link is too good"
     );
-    let lines = log::parse_lines(std::str::from_utf8(&output.stdout).unwrap()).unwrap();
-    let expectations: Expectations = log::handshakes(&lines)
+    let expectations: Expectations = log::handshakes(&nginx.log().unwrap())
         .unwrap()
         .into_iter()
         .map(|(key, truths)| {
-            (
-                key,
-                (
-                    "disorder",
-                    truths.into_iter().map(Expected::Logged).collect(),
-                ),
-            )
+            let expected = truths.into_iter().map(Expected::Logged).collect();
+            (key, ("disorder", expected))
         })
         .collect();
-    assert_eq!(expectations.len(), 400);
+    assert_eq!(expectations.len(), CONNECTIONS);
     verify(&mut agent, "server", &expectations);
     assert!(agent.finish(Signal::TERM).unwrap().success());
 }

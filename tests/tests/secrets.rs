@@ -117,6 +117,12 @@ fn no_known_secret_is_found_in_output_events_or_memory() {
     };
     assert!(seen(&trace) && seen(&text), "records are missing");
     let address = listen.parse().unwrap();
+    // Counted once the response came, or did not.
+    let counted = wait::until(Duration::from_secs(20), || {
+        let page = metrics::get(address, "/metrics").unwrap().1;
+        page.contains(&names.name(0))
+    });
+    assert!(counted, "the connections are not counted");
     let mut haystacks = vec![
         (
             "/metrics",

@@ -1,22 +1,17 @@
 //! Two servers that differ in nothing but what watches them, and the kinds of load on them.
 
 use std::fs::File;
-use std::io::ErrorKind;
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use resumetry_tests::certs::{Identity, Key};
 use resumetry_tests::cgroup::Cgroup;
-use resumetry_tests::client::{Client, Profile, open};
+use resumetry_tests::client::{Client, Profile, dial};
 use resumetry_tests::nginx::{Nginx, Server};
-use resumetry_tests::ports;
+use resumetry_tests::{cpu, ports};
 use tempfile::TempDir;
-
-use crate::cpu;
 
 /// One load, and what it may cost with the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -35,11 +30,14 @@ pub enum Scenario {
     PlainHttp,
 }
 
-/// What one worker did in a while.
+/// What one server did in a while.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Slice {
-    /// CPU time.
+    /// CPU time of the worker.
     pub spent: Duration,
+    /// CPU time of its clients. The kernel receives for a server on the CPU that the packet comes in
+    /// on, which with the loopback device is the sender's.
+    pub client: Duration,
     pub units: u64,
 }
 
@@ -48,12 +46,12 @@ impl Slice {
     pub fn each(self) -> f64 {
         self.spent.as_secs_f64() / self.units as f64
     }
-}
 
-impl std::ops::AddAssign for Slice {
-    fn add_assign(&mut self, other: Self) {
-        self.spent += other.spent;
-        self.units += other.units;
+    /// This server's CPU time for a unit over another's, with what it costs clients more counted as
+    /// its own; 1 is no difference.
+    pub fn over(self, other: Self) -> f64 {
+        let client = |slice: Self| slice.client.as_secs_f64() / slice.units as f64;
+        (self.each() + client(self) - client(other)) / other.each()
     }
 }
 
@@ -134,7 +132,7 @@ pub struct Site {
 }
 
 const SERVER_CPU: usize = 0;
-/// The clients' CPU: they must not disturb the worker, nor share its caches.
+/// The clients' CPU: they must not disturb the workers, nor share their caches.
 pub const CLIENT_CPU: usize = 1;
 
 /// Enough to keep the worker supplied, while one client waits for another's turn.
@@ -220,50 +218,25 @@ impl Site {
         &self.library
     }
 
-    /// Puts the load on nginx for about `length`.
-    pub fn slice(&self, scenario: Scenario, length: Duration) -> Result<Slice> {
-        let before = cpu::time(self.worker)?;
-        let units = match scenario {
-            Scenario::Resumed | Scenario::ResumedCalls => {
-                connections(&self.ecdsa_clients, self.ecdsa, true, length)?
-            }
-            Scenario::FullEcdsa => connections(&self.ecdsa_clients, self.ecdsa, false, length)?,
-            Scenario::FullRsa => connections(&self.rsa_clients, self.rsa, false, length)?,
-            Scenario::Bulk => self.bulk(length)?,
-            Scenario::PlainHttp => self.wrk(length)?,
-        };
-        // The worker still closes the last connections.
-        std::thread::sleep(Duration::from_millis(20));
-        let spent = cpu::time(self.worker)? - before;
-        if units == 0 {
-            bail!(
-                "{}: nothing was served:\n{}",
-                scenario.name(),
-                self.nginx.errors()
-            );
-        }
-        Ok(Slice { spent, units })
-    }
-
-    /// MiB received.
-    fn bulk(&self, length: Duration) -> Result<u64> {
+    /// Megabytes received, and the CPU time of the client.
+    fn bulk(&self, length: Duration) -> Result<(u64, Duration)> {
         let end = Instant::now() + length;
-        let mut bytes = 0;
         std::thread::scope(|scope| {
-            let client = scope.spawn(|| -> Result<()> {
+            let client = scope.spawn(|| -> Result<_> {
                 cpu::pin_this_thread(CLIENT_CPU)?;
+                let (before, mut bytes) = (cpu::thread_ns(), 0);
                 while Instant::now() < end {
                     bytes += self.ecdsa_clients[0].download(dial(self.ecdsa)?, "/bulk")?;
                 }
-                Ok(())
+                Ok((bytes >> 20, Duration::from_nanos(cpu::thread_ns() - before)))
             });
             client.join().map_err(|_| anyhow!("the client panicked"))?
-        })?;
-        Ok(bytes >> 20)
+        })
     }
 
-    /// Requests that wrk says were answered.
-    fn wrk(&self, length: Duration) -> Result<u64> {
+    /// Requests that wrk says were answered, and its CPU time.
+    fn wrk(&self, length: Duration) -> Result<(u64, Duration)> {
+        let before = cpu::of_children()?;
         let output = Command::new("taskset")
             .args(["-c", &CLIENT_CPU.to_string(), "wrk", "-t1", "-c16"])
             // It takes whole seconds.
@@ -272,38 +245,110 @@ impl Site {
             .output()
             .context("cannot run wrk; is it installed?")?;
         let text = String::from_utf8_lossy(&output.stdout);
-        text.lines()
+        let requests = text
+            .lines()
             .find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok())
-            .with_context(|| format!("wrk said:\n{text}"))
+            .with_context(|| format!("wrk said:\n{text}"))?;
+        Ok((requests, cpu::of_children()? - before))
+    }
+
+    /// One connection with one request by client `index`; the CPU time of the client.
+    fn connect(&self, scenario: Scenario, index: usize) -> Result<Duration> {
+        let (clients, port) = match scenario {
+            Scenario::FullRsa => (&self.rsa_clients, self.rsa),
+            _ => (&self.ecdsa_clients, self.ecdsa),
+        };
+        let resume = matches!(scenario, Scenario::Resumed | Scenario::ResumedCalls);
+        let before = cpu::thread_ns();
+        if clients[index].request(dial(port)?, resume, 1)?.resumed != resume {
+            bail!("a connection was not what it was meant to be");
+        }
+        Ok(Duration::from_nanos(cpu::thread_ns() - before))
     }
 }
 
+/// Puts the load on both servers in turns for about `length`: connection by connection where there
+/// are some, so that a machine that changes its speed does so for both.
+pub fn in_turns(sites: [&Site; 2], scenario: Scenario, length: Duration) -> Result<[Slice; 2]> {
+    let workers = || -> Result<[Duration; 2]> {
+        Ok([cpu::time(sites[0].worker)?, cpu::time(sites[1].worker)?])
+    };
+    let before = workers()?;
+    let mut slices = match scenario {
+        Scenario::Bulk | Scenario::PlainHttp => one_after_the_other(sites, scenario, length)?,
+        _ => connections(sites, scenario, length)?,
+    };
+    // The workers still close the last connections.
+    std::thread::sleep(Duration::from_millis(20));
+    for ((slice, site), (before, after)) in slices
+        .iter_mut()
+        .zip(sites)
+        .zip(before.into_iter().zip(workers()?))
+    {
+        slice.spent = after - before;
+        if slice.units == 0 {
+            bail!(
+                "{}: nothing was served:\n{}",
+                scenario.name(),
+                site.nginx.errors()
+            );
+        }
+    }
+    Ok(slices)
+}
+
+/// A second each, ABBA: what drifts steadily cancels out.
+fn one_after_the_other(
+    sites: [&Site; 2],
+    scenario: Scenario,
+    length: Duration,
+) -> Result<[Slice; 2]> {
+    const TURN: Duration = Duration::from_secs(1);
+    let mut slices = [Slice::default(); 2];
+    let turns = (length.as_secs() / 4).max(1) * 2;
+    for turn in 0..turns {
+        for place in 0..2 {
+            let place = (place + turn as usize) % 2;
+            let (units, spent) = match scenario {
+                Scenario::Bulk => sites[place].bulk(TURN)?,
+                _ => sites[place].wrk(TURN)?,
+            };
+            slices[place].units += units;
+            slices[place].client += spent;
+        }
+    }
+    Ok(slices)
+}
+
 /// Connections with one request each, as fast as the clients' CPU allows.
-fn connections(clients: &[Client], port: u16, resume: bool, length: Duration) -> Result<u64> {
+fn connections(sites: [&Site; 2], scenario: Scenario, length: Duration) -> Result<[Slice; 2]> {
     let end = Instant::now() + length;
-    let count = AtomicU64::new(0);
     std::thread::scope(|scope| {
-        let count = &count;
-        let threads: Vec<_> = clients
-            .iter()
-            .map(|client| {
-                scope.spawn(move || -> Result<()> {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|index| {
+                scope.spawn(move || -> Result<[Slice; 2]> {
                     cpu::pin_this_thread(CLIENT_CPU)?;
+                    let mut slices = [Slice::default(); 2];
                     while Instant::now() < end {
-                        if client.request(dial(port)?, resume, 1)?.resumed != resume {
-                            bail!("a connection was not what it was meant to be");
+                        for place in [0, 1, 1, 0] {
+                            slices[place].client += sites[place].connect(scenario, index)?;
+                            slices[place].units += 1;
                         }
-                        count.fetch_add(1, Ordering::Relaxed);
                     }
-                    Ok(())
+                    Ok(slices)
                 })
             })
             .collect();
-        threads
-            .into_iter()
-            .try_for_each(|thread| thread.join().map_err(|_| anyhow!("a client panicked"))?)
-    })?;
-    Ok(count.into_inner())
+        let mut sum = [Slice::default(); 2];
+        for client in clients {
+            let slices = client.join().map_err(|_| anyhow!("a client panicked"))??;
+            for (sum, slice) in sum.iter_mut().zip(slices) {
+                sum.units += slice.units;
+                sum.client += slice.client;
+            }
+        }
+        Ok(sum)
+    })
 }
 
 /// The libssl that programs of this system load.
@@ -314,19 +359,4 @@ fn system_library() -> Result<PathBuf> {
         .find(|path| path.contains("/libssl.so"))
         .map(PathBuf::from)
         .context("this program is not linked with libssl")
-}
-
-fn dial(port: u16) -> Result<TcpStream> {
-    let server = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    loop {
-        match open((Ipv4Addr::LOCALHOST, 0).into(), server) {
-            // The kernel picked a port whose last connection is still in TIME_WAIT.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    ErrorKind::AddrInUse | ErrorKind::AddrNotAvailable
-                ) => {}
-            other => return Ok(other?),
-        }
-    }
 }

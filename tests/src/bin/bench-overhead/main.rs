@@ -3,16 +3,16 @@
 //! wire tap, costs in its place.
 //!
 //! Two servers run on one CPU, alike to the copy of libssl that each has for itself. One of them is
-//! watched, and the load goes to them in turns, a second each: what disturbs the
-//! machine for longer disturbs both. Which one is watched changes from round to round, and a figure
+//! watched, and the load goes to them in turns, connection by connection (requests and megabytes: a
+//! second each): what disturbs the machine for longer disturbs both. Which one is watched changes from round to round, and a figure
 //! is the geometric mean of two rounds, so that what sets the servers apart cancels out. One column
 //! compares them while nothing watches either: what it is away from zero is noise.
 //!
-//! Time in softirq is charged to whoever runs at the moment, so the worker's time holds part of the
-//! clients' receive path: the same in every variant. The agent watches nginx' cgroup and leaves the
+//! Time in softirq is charged to whoever runs at the moment: the worker's time holds the clients'
+//! receive path, and theirs that of the server, with the ingress program. So what a connection to
+//! the watched server costs its client more is counted as the server's. The agent watches nginx' cgroup and leaves the
 //! clients alone, as on a server whose clients are on other machines.
 
-mod cpu;
 mod load;
 mod variants;
 
@@ -22,7 +22,8 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use clap::Parser;
 use resumetry_tests::agent::Agent;
-use resumetry_tests::ports;
+use resumetry_tests::stats::quantile;
+use resumetry_tests::{cpu, metrics, ports};
 use rustix::process::Signal;
 
 use load::{Scenario, Site, Slice};
@@ -35,14 +36,10 @@ struct Arguments {
     /// Pairs of rounds; each round holds every variant of every scenario.
     #[arg(long, default_value_t = 4)]
     rounds: usize,
-    /// Slices of each of the two servers in a variant; an even number, so that each is first as
-    /// often.
-    #[arg(long, default_value_t = 4)]
-    slices: usize,
-    /// Length of a slice, milliseconds.
-    #[arg(long, default_value_t = 1_000)]
-    slice: u64,
-    /// One pair of rounds of two slices: shows that it runs, measures little.
+    /// How long a variant is measured, both servers together, milliseconds.
+    #[arg(long, default_value_t = 8_000)]
+    length: u64,
+    /// One pair of rounds of two seconds a variant: shows that it runs, measures little.
     #[arg(long)]
     short: bool,
     /// Only this scenario (repeatable).
@@ -65,7 +62,7 @@ const SETTLE: Duration = Duration::from_millis(300);
 fn main() -> Result<()> {
     let mut arguments = Arguments::parse();
     if arguments.short {
-        (arguments.rounds, arguments.slices) = (1, 2);
+        (arguments.rounds, arguments.length) = (1, 2_000);
     }
     if std::thread::available_parallelism()?.get() <= load::CLIENT_CPU {
         bail!("the server and its clients need a CPU each: this machine has one");
@@ -100,6 +97,20 @@ fn main() -> Result<()> {
         .iter()
         .filter(|samples| samples.is_above_limit())
         .collect();
+    let misjudged: Vec<_> = results
+        .iter()
+        .filter(|samples| samples.is_misjudged())
+        .map(|samples| samples.scenario.name())
+        .collect();
+    if !misjudged.is_empty() {
+        println!(
+            "\nThe agent's own estimate is off by more than a third, and by more than the noise: {}.",
+            misjudged.join(", ")
+        );
+    }
+    if arguments.check && !misjudged.is_empty() {
+        bail!("the agent misjudges what it costs");
+    }
     if arguments.check && !above.is_empty() {
         bail!(
             "{} of {} scenarios cost more than allowed",
@@ -125,6 +136,8 @@ struct Round {
     pair_ratio: Option<f64>,
     /// The agent's own CPU time over the time that it was measured.
     agent_share: f64,
+    /// What the agent says that it adds; `None` where it saw no TLS server.
+    estimate: Option<f64>,
 }
 
 impl Round {
@@ -140,6 +153,7 @@ impl Round {
             bpftrace_ratio: both(one.bpftrace_ratio, other.bpftrace_ratio),
             pair_ratio: both(one.pair_ratio, other.pair_ratio),
             agent_share: mean(one.agent_share, other.agent_share),
+            estimate: both(one.estimate, other.estimate),
         }
     }
 }
@@ -153,30 +167,12 @@ fn measure_twice(sites: &[Site; 2], scenario: Scenario, arguments: &Arguments) -
 }
 
 /// The load on both servers in turns: what each of them did.
-fn in_turns(
-    watched: &Site,
-    other: &Site,
-    scenario: Scenario,
-    arguments: &Arguments,
-) -> Result<(Slice, Slice)> {
+fn in_turns(sites: [&Site; 2], scenario: Scenario, arguments: &Arguments) -> Result<[Slice; 2]> {
     std::thread::sleep(SETTLE);
-    let length = Duration::from_millis(arguments.slice);
-    // Whoever goes first after a pause pays for cold caches.
-    for site in [other, watched] {
-        site.slice(scenario, length / 4)?;
-    }
-    let (mut with, mut without) = (Slice::default(), Slice::default());
-    for index in 0..arguments.slices {
-        // ABBA: what drifts steadily cancels out.
-        if index % 2 == 0 {
-            with += watched.slice(scenario, length)?;
-            without += other.slice(scenario, length)?;
-        } else {
-            without += other.slice(scenario, length)?;
-            with += watched.slice(scenario, length)?;
-        }
-    }
-    Ok((with, without))
+    let length = Duration::from_millis(arguments.length);
+    // Caches are cold after a pause.
+    load::in_turns(sites, scenario, length / 8)?;
+    load::in_turns(sites, scenario, length)
 }
 
 fn measure(
@@ -185,8 +181,8 @@ fn measure(
     scenario: Scenario,
     arguments: &Arguments,
 ) -> Result<Round> {
-    let turns = || in_turns(watched, other, scenario, arguments);
-    let ratio = |(with, without): (Slice, Slice)| with.each() / without.each();
+    let turns = || in_turns([watched, other], scenario, arguments);
+    let ratio = |[with, without]: [Slice; 2]| with.over(without);
     let nothing_ratio = ratio(turns()?);
 
     let listen = format!("127.0.0.1:{}", ports::free()?);
@@ -194,6 +190,8 @@ fn measure(
     let library = watched.library().to_string_lossy();
     let mut parameters = vec!["run", "--listen", &listen];
     parameters.extend(["--cgroup", &cgroup, "--library", &library]);
+    // Everything is to be measured.
+    parameters.extend(["--max-overhead", "none"]);
     if scenario.watches_calls() {
         parameters.extend(["--handshake-calls", "100"]);
     }
@@ -201,8 +199,9 @@ fn measure(
     let mut agent = Agent::start(parameters)?;
     let own = cpu::time(agent.pid())?;
     let begin = std::time::Instant::now();
-    let (with, without) = turns()?;
+    let [with, without] = turns()?;
     let agent_share = (cpu::time(agent.pid())? - own).as_secs_f64() / begin.elapsed().as_secs_f64();
+    let estimate = estimate(&listen)?;
     agent.finish(Signal::TERM)?;
 
     let pair_ratio = if scenario.is_above_hook() {
@@ -225,12 +224,21 @@ fn measure(
     Ok(Round {
         without: without.each(),
         agent: with.each(),
-        agent_ratio: ratio((with, without)),
+        agent_ratio: with.over(without),
         nothing_ratio,
         bpftrace_ratio,
         pair_ratio,
         agent_share,
+        estimate,
     })
+}
+
+/// `resumetry_probe_overhead_ratio`: over the last ten seconds.
+fn estimate(listen: &str) -> Result<Option<f64>> {
+    Ok(metrics::scrape(listen.parse()?)?
+        .into_iter()
+        .find(|sample| sample.name == "resumetry_probe_overhead_ratio")
+        .map(|sample| sample.value))
 }
 
 /// All rounds of one scenario.
@@ -263,6 +271,26 @@ impl Samples {
         self.added(|round| Some(round.agent_ratio / round.pair_ratio.unwrap_or(1.0)))
     }
 
+    /// What the agent says that it adds, percent by round.
+    fn estimates(&self) -> Vec<f64> {
+        let estimates = self.rounds.iter().filter_map(|round| round.estimate);
+        estimates.map(|ratio| ratio * 100.0).collect()
+    }
+
+    /// Whether the estimate misses what was measured by more than a third of it, and by more than two
+    /// servers differ that nothing watches.
+    fn is_misjudged(&self) -> bool {
+        let estimates = self.estimates();
+        if estimates.is_empty() {
+            return false;
+        }
+        let measured = quantile(&self.added(|round| Some(round.agent_ratio)), 0.5);
+        let nothing = self.added(|round| Some(round.nothing_ratio));
+        let noise = [0.25, 0.5, 0.75].map(|share| quantile(&nothing, share).abs());
+        let allowed = noise.into_iter().fold(measured / 3.0, f64::max);
+        (quantile(&estimates, 0.5) - measured).abs() > allowed
+    }
+
     fn is_above_limit(&self) -> bool {
         self.scenario
             .limit()
@@ -274,9 +302,9 @@ fn report(arguments: &Arguments, results: &[Samples]) -> Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(
         out,
-        "CPU time of an nginx worker beside an unwatched one like it, {} pairs of rounds of {} slices \
-         of {} ms each",
-        arguments.rounds, arguments.slices, arguments.slice
+        "CPU time of an nginx worker beside an unwatched one like it, {} pairs of rounds, {} ms \
+         a variant",
+        arguments.rounds, arguments.length
     )?;
     writeln!(
         out,
@@ -285,21 +313,25 @@ fn report(arguments: &Arguments, results: &[Samples]) -> Result<()> {
     )?;
     writeln!(
         out,
-        "| load | unit | without | with agent | agent adds | above an empty pair | limit | nothing adds | agent's own CPU | bpftrace adds |"
+        "| load | unit | without | with agent | agent adds | its own estimate | above an empty pair | limit | nothing adds | agent's own CPU | bpftrace adds |"
     )?;
-    writeln!(out, "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|")?;
+    writeln!(
+        out,
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|"
+    )?;
     for samples in results {
         let Samples { scenario, rounds } = samples;
         let median =
             |each: fn(&Round) -> f64| quantile(&rounds.iter().map(each).collect::<Vec<_>>(), 0.5);
         writeln!(
             out,
-            "| {} | {} | {:.2} µs | {:.2} µs | {} | {} | {} | {} | {:.1} % of a core | {} |",
+            "| {} | {} | {:.2} µs | {:.2} µs | {} | {} | {} | {} | {} | {:.1} % of a core | {} |",
             scenario.name(),
             scenario.unit(),
             median(|round| round.without) * 1e6,
             median(|round| round.agent) * 1e6,
             spread(&samples.added(|round| Some(round.agent_ratio))),
+            spread(&samples.estimates()),
             if scenario.is_above_hook() {
                 spread(&samples.judged())
             } else {
@@ -322,16 +354,4 @@ fn spread(values: &[f64]) -> String {
     }
     let [low, middle, high] = [0.25, 0.5, 0.75].map(|share| quantile(values, share));
     format!("{middle:+.1} % ({low:+.1} … {high:+.1})")
-}
-
-/// Linear between the two nearest; NaN of nothing.
-fn quantile(values: &[f64], share: f64) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let place = share * sorted.len().saturating_sub(1) as f64;
-    let (low, high) = (place.floor() as usize, place.ceil() as usize);
-    match (sorted.get(low), sorted.get(high)) {
-        (Some(a), Some(b)) => a + (b - a) * place.fract(),
-        _ => f64::NAN,
-    }
 }

@@ -1,0 +1,105 @@
+//! OpenSSL of another Debian release as a server, and how fast it says that it is.
+
+use std::net::TcpStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use crate::certs::Files;
+use crate::process::Owned;
+use crate::{ports, wait};
+
+const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
+
+fn unpacked(package: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../target/foreign")
+        .join(package)
+        .join("root")
+}
+
+/// The program of that release, to be given a command.
+fn openssl() -> Result<Command> {
+    let libraries = ["trixie-libc", "trixie"].map(|package| unpacked(package).join(LIBRARIES));
+    let mut path = std::env::join_paths(&libraries)?;
+    // What it shares with this system, such as libz.
+    path.push(format!(":/{LIBRARIES}"));
+    let mut command = Command::new(libraries[0].join("ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(path)
+        .arg(unpacked("trixie-openssl").join("usr/bin/openssl"));
+    Ok(command)
+}
+
+/// `openssl s_server` of Debian's trixie (OpenSSL 3.5), with the libc it needs; it stops when dropped.
+#[derive(Debug)]
+pub struct ForeignServer {
+    process: Owned,
+    pub port: u16,
+}
+
+impl ForeignServer {
+    pub fn start(files: &Files) -> Result<Self> {
+        let port = ports::free()?;
+        let child = openssl()?
+            .args(["s_server", "-www", "-quiet", "-accept"])
+            .arg(format!("127.0.0.1:{port}"))
+            .arg("-cert")
+            .arg(&files.certificate)
+            .arg("-key")
+            .arg(&files.key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("cannot run OpenSSL 3.5; `cargo xtask setup --tests` fetches it")?;
+        let mut server = Self {
+            process: Owned::new(child),
+            port,
+        };
+        let answers = wait::until(Duration::from_secs(20), || {
+            TcpStream::connect(("127.0.0.1", port)).is_ok() || !server.process.is_running()
+        });
+        if !answers || !server.process.is_running() {
+            bail!("openssl s_server of trixie does not serve port {port}");
+        }
+        Ok(server)
+    }
+}
+
+/// Times per second that OpenSSL 3.5 can do things, by its own measurement (`openssl speed`).
+#[derive(Clone, Copy, Debug)]
+pub struct Speed {
+    /// Encapsulation to X25519MLKEM768, which is what a server does.
+    pub encapsulations: f64,
+    /// Signatures with RSA-2048.
+    pub signatures: f64,
+}
+
+/// # Errors
+/// When it cannot be run, or says something else.
+pub fn speed() -> Result<Speed> {
+    let output = openssl()?
+        .args(["speed", "-seconds", "2", "X25519MLKEM768", "rsa2048"])
+        .stderr(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    // A row is the name, three or fewer times in seconds, and as many rates.
+    let rates = |name: &str| -> Result<Vec<f64>> {
+        let row = text.lines().find_map(|line| line.trim().strip_prefix(name));
+        let numbers = row.with_context(|| format!("no row {name} in {text}"))?;
+        Ok(numbers
+            .split_ascii_whitespace()
+            .filter_map(|number| number.parse().ok())
+            .collect())
+    };
+    let (hybrid, rsa) = (rates("X25519MLKEM768")?, rates("rsa  2048 bits")?);
+    Ok(Speed {
+        // Key generation, encapsulation, decapsulation.
+        encapsulations: *hybrid.get(1).context("no rate of encapsulations")?,
+        signatures: *rsa.first().context("no rate of signatures")?,
+    })
+}

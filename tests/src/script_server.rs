@@ -1,0 +1,85 @@
+//! TLS servers in other languages, which drive OpenSSL in ways of their own.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use anyhow::{Context, Result};
+
+use crate::certs::Files;
+use crate::process::Owned;
+use crate::timed_server::Times;
+
+/// A running server; it ends when dropped.
+#[derive(Debug)]
+pub struct ScriptServer {
+    process: Owned,
+    pub port: u16,
+    times: Times,
+}
+
+impl ScriptServer {
+    /// Python's `ssl` on `MemoryBIO`, as asyncio uses it. It measures itself.
+    pub fn python(files: &Files) -> Result<Self> {
+        let script = include_str!("programs/memory_server.py");
+        Self::start("python3", ["-c", script], files)
+    }
+
+    /// Node, whose OpenSSL is a part of it and is driven by `SSL_read` alone.
+    pub fn node(files: &Files) -> Result<Self> {
+        let script = include_str!("programs/server.js");
+        Self::start("node", ["-e", script], files)
+    }
+
+    fn start(program: &str, script: [&str; 2], files: &Files) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(script);
+        if program == "node" {
+            command.arg("--");
+        }
+        let mut child = command
+            .arg(&files.certificate)
+            .arg(&files.key)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .with_context(|| {
+                format!("cannot run {program}; `cargo xtask setup --tests` installs it")
+            })?;
+        let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
+        let process = Owned::new(child);
+        let port = lines.next().context("the server ended")??.trim().parse()?;
+        let times = Times::new(Mutex::new(BTreeMap::new()));
+        let shared = Arc::clone(&times);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                if let Some((port, nanoseconds)) = line.split_once(' ')
+                    && let (Ok(port), Ok(nanoseconds)) = (port.parse(), nanoseconds.parse())
+                {
+                    let mut times = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                    times.insert(port, nanoseconds);
+                }
+            }
+        });
+        Ok(Self {
+            process,
+            port,
+            times,
+        })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// CPU time of the handshakes so far, nanoseconds, by the client's port; of a server that
+    /// measures itself.
+    pub fn times(&self) -> BTreeMap<u16, u64> {
+        self.times
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
