@@ -41,6 +41,7 @@ pub mod site;
 pub mod stats;
 pub mod think;
 pub mod timed_server;
+pub mod undisturbed;
 pub mod verify;
 pub mod wait;
 pub mod workload;

@@ -14,7 +14,7 @@ use resumetry_tests::first_byte::{Ask, Moments};
 use resumetry_tests::process::Owned;
 use resumetry_tests::relay::Disturbance;
 use resumetry_tests::think::ThinkingSite as Site;
-use resumetry_tests::{counters, wait};
+use resumetry_tests::{counters, undisturbed, wait};
 
 /// Round trips, ms: the next room, the same continent, an ocean.
 const ROUND_TRIPS: [u64; 3] = [0, 20, 80];
@@ -35,48 +35,52 @@ fn round_trips_are_what_was_asked_for() {
             std::thread::spawn(move || echo(socket));
         }
     });
-    // All at the same time: one must not disturb the other.
-    let distances = ROUND_TRIPS.map(distance);
-    std::thread::scope(|scope| {
-        for distance in &distances {
-            scope.spawn(|| {
-                let asked = distance.round_trip();
-                let dial = distance.dial(port).unwrap();
-                let start = Instant::now();
-                let mut socket = dial().unwrap();
-                let connect = start.elapsed();
-                socket.set_nodelay(true).unwrap();
-                let mut pings: Vec<_> = (0..25)
-                    .map(|_| {
-                        let start = Instant::now();
-                        socket.write_all(b"?").unwrap();
-                        socket.read_exact(&mut [0]).unwrap();
-                        start.elapsed()
-                    })
-                    .collect();
-                // Nothing follows that could carry the last acknowledgement; held back for up to 40 ms it
-                // would count as a round trip at the server.
-                SockRef::from(&socket).set_tcp_quickack(true).unwrap();
-                pings.sort_unstable();
-                let local = socket.local_addr().unwrap();
-                let there = distance.inside(|| kernel(local, "src")).unwrap();
-                let here = kernel(local, "dst");
-                println!(
-                    "{asked:?}: connect {connect:?}, exchanges {:?} … {:?} … {:?}, \
-                     kernel of the client {there:?}, of the server {here:?}",
-                    pings[0], pings[12], pings[24]
-                );
-                let exact = asked..asked + TOLERANCE;
-                assert!(exact.contains(&pings[0]), "{:?}", pings[0]);
-                assert!(exact.contains(&pings[6]), "{:?}", pings[6]);
-                assert!(connect >= asked);
-                // Smoothed over all exchanges (RFC 6298).
-                for rtt in [there, here] {
-                    assert!(rtt >= asked && rtt < asked + TOLERANCE, "{rtt:?}");
-                }
-            });
-        }
+    undisturbed::measure(|| {
+        // All at the same time: one must not disturb the other.
+        let distances = ROUND_TRIPS.map(distance);
+        std::thread::scope(|scope| {
+            for distance in &distances {
+                scope.spawn(|| pings(distance, port));
+            }
+        });
     });
+}
+
+fn pings(distance: &Distance, port: u16) {
+    let asked = distance.round_trip();
+    let dial = distance.dial(port).unwrap();
+    let start = Instant::now();
+    let mut socket = dial().unwrap();
+    let connect = start.elapsed();
+    socket.set_nodelay(true).unwrap();
+    let mut pings: Vec<_> = (0..25)
+        .map(|_| {
+            let start = Instant::now();
+            socket.write_all(b"?").unwrap();
+            socket.read_exact(&mut [0]).unwrap();
+            start.elapsed()
+        })
+        .collect();
+    // Nothing follows that could carry the last acknowledgement; held back for up to 40 ms it
+    // would count as a round trip at the server.
+    SockRef::from(&socket).set_tcp_quickack(true).unwrap();
+    pings.sort_unstable();
+    let local = socket.local_addr().unwrap();
+    let there = distance.inside(|| kernel(local, "src")).unwrap();
+    let here = kernel(local, "dst");
+    println!(
+        "{asked:?}: connect {connect:?}, exchanges {:?} … {:?} … {:?}, \
+                     kernel of the client {there:?}, of the server {here:?}",
+        pings[0], pings[12], pings[24]
+    );
+    let exact = asked..asked + TOLERANCE;
+    assert!(exact.contains(&pings[0]), "{:?}", pings[0]);
+    assert!(exact.contains(&pings[6]), "{:?}", pings[6]);
+    assert!(connect >= asked);
+    // Smoothed over all exchanges (RFC 6298).
+    for rtt in [there, here] {
+        assert!(rtt >= asked && rtt < asked + TOLERANCE, "{rtt:?}");
+    }
 }
 
 fn echo(mut socket: TcpStream) {

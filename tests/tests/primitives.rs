@@ -17,14 +17,14 @@ use resumetry_tests::first_byte::Ask;
 use resumetry_tests::foreign_server::{ForeignServer, speed};
 use resumetry_tests::site::Names;
 use resumetry_tests::timed_server::{Drive, TimedServer};
-use resumetry_tests::{cgroup::Cgroup, cpu::thread_ns, metrics, ports, post_quantum, wait};
+use resumetry_tests::{
+    cgroup::Cgroup, cpu::thread_ns, metrics, ports, post_quantum, undisturbed, wait,
+};
 
 const CONNECTIONS: usize = 80;
 
 /// Points of a handshake's CPU time by which a share may differ.
 const TOLERANCE: f64 = 5.0;
-
-const ATTEMPTS: usize = 6;
 
 /// Mean of the middle eight tenths: what most took, also on a machine that changes its speed.
 fn middle(mut values: Vec<f64>) -> f64 {
@@ -150,21 +150,16 @@ fn shares_of_primitives_are_those_of_the_primitives_alone() {
 
 /// Whether what was seen in handshakes is what the same costs alone, both in µs, in points of the
 /// whole handshake. Two measurements one after the other differ where something else took the
-/// machine's caches or clock meanwhile: those are made again, and a wrong figure stays wrong.
+/// machine's caches or clock meanwhile.
 fn agrees_when_undisturbed(measure: impl Fn() -> Vec<(&'static str, f64, f64, f64)>) {
-    for attempt in 1.. {
+    undisturbed::measure(|| {
         let pairs = measure();
         println!("(what, seen, alone, whole): {pairs:.0?}");
-        assert!(pairs.iter().all(|(_, seen, ..)| *seen > 0.0));
-        let apart: Vec<_> = pairs
-            .iter()
-            .filter(|(_, seen, alone, whole)| (seen - alone).abs() / whole * 100.0 >= TOLERANCE)
-            .collect();
-        if apart.is_empty() {
-            return;
+        for (what, seen, alone, whole) in pairs {
+            let points = (seen - alone).abs() / whole * 100.0;
+            assert!(seen > 0.0 && points < TOLERANCE, "{what}: {points} points");
         }
-        assert!(attempt < ATTEMPTS, "{attempt} times: {apart:.0?}");
-    }
+    });
 }
 
 /// What a server of OpenSSL 3.5 does X25519MLKEM768 and RSA with, against its own measurement.
@@ -263,6 +258,10 @@ fn counted(address: SocketAddr) -> (BTreeMap<String, f64>, f64) {
 
 #[test]
 fn timed_handshakes_stand_for_all_in_metrics() {
+    undisturbed::measure(measure_signatures);
+}
+
+fn measure_signatures() {
     let names = Names::new().unwrap();
     // Other servers of this host must not count.
     let cgroup = Cgroup::create("primitives").unwrap();

@@ -15,7 +15,7 @@ use resumetry_tests::distance::Distance;
 use resumetry_tests::first_byte::Ask;
 use resumetry_tests::relay::Disturbance;
 use resumetry_tests::think::ThinkingSite;
-use resumetry_tests::{metrics, ports, wait};
+use resumetry_tests::{metrics, ports, undisturbed, wait};
 
 /// Round trips, ms.
 const ROUND_TRIPS: [u64; 3] = [0, 20, 80];
@@ -233,6 +233,10 @@ fn wanted(wrong: &Option<BTreeMap<Kind, String>>) -> Option<BTreeSet<Kind>> {
 /// know; all others must be right.
 #[test]
 fn first_bytes_get_through_loss_and_reordering() {
+    undisturbed::measure(measure_over_a_bad_link);
+}
+
+fn measure_over_a_bad_link() {
     let site = ThinkingSite::start().unwrap();
     let agent = Agent::start(["trace", "--format", "json"]).unwrap();
     let disturbance = Disturbance {
@@ -274,6 +278,10 @@ fn gap(address: SocketAddr, version: &str, method: &str) -> Option<f64> {
 
 #[test]
 fn gap_is_a_round_trip_in_tls12_and_misleads_only_when_plain() {
+    undisturbed::measure(measure_the_gap);
+}
+
+fn measure_the_gap() {
     // Other servers of this host must not count.
     let cgroup = Cgroup::create("timing").unwrap();
     let site = cgroup.inside(ThinkingSite::start).unwrap();

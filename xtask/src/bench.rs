@@ -8,7 +8,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::{build, setup, shell};
+use crate::{build, package, setup, shell};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -30,6 +30,8 @@ enum Benchmark {
     Pipeline,
     /// How long /metrics takes at 1,000 server names, and the memory of 10,000
     Scrape,
+    /// The same, built as it is shipped
+    ScrapeShipped,
     /// Full against resumed handshakes on nginx: CPU time, bytes, time to first byte
     Savings,
 }
@@ -48,6 +50,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         Benchmark::Overhead => "overhead",
         Benchmark::Pipeline => "pipeline",
         Benchmark::Scrape => "scrape",
+        Benchmark::ScrapeShipped => "scrape-shipped",
         Benchmark::Savings => "savings",
     };
     let mut cargo = match arguments.benchmark {
@@ -71,6 +74,12 @@ pub fn command(arguments: &Arguments) -> Result<()> {
             cargo.args(["--example", "scrape", "--"]);
             cargo
         }
+        Benchmark::ScrapeShipped => {
+            setup::for_build()?;
+            let mut cargo = shell::cargo(&["run", "--package", "resumetry"]);
+            package::as_shipped(&mut cargo).args(["--example", "scrape", "--"]);
+            cargo
+        }
         Benchmark::Savings => {
             prepare_agent()?;
             let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
@@ -88,7 +97,9 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let figures = figures.trim_end();
     match arguments.benchmark {
         // They print Markdown tables.
-        Benchmark::Overhead | Benchmark::Scrape => append(&format!("{section}\n{figures}\n")),
+        Benchmark::Overhead | Benchmark::Scrape | Benchmark::ScrapeShipped => {
+            append(&format!("{section}\n{figures}\n"))
+        }
         Benchmark::Pipeline => append(&format!("{section}\n```\n{figures}\n```\n")),
         // It prints the whole document, machine and all.
         Benchmark::Savings => {

@@ -54,20 +54,24 @@ pub fn target() -> String {
 
 /// A binary that runs on any C library, or none: musl is in it.
 fn static_binary() -> Result<PathBuf> {
-    let target = target();
-    let mut cargo = shell::cargo(&["build", "--package", "resumetry", "--profile", PROFILE]);
-    cargo.args(["--locked", "--target", &target]);
-    // Crates with C in them ask for it by this name.
-    cargo.env(format!("CC_{}", target.replace('-', "_")), "musl-gcc");
-    shell::run(&mut cargo)?;
+    let mut cargo = shell::cargo(&["build", "--package", "resumetry"]);
+    shell::run(as_shipped(&mut cargo))?;
     let built = shell::target()
-        .join(&target)
+        .join(target())
         .join(PROFILE)
         .join("resumetry");
     fs::create_dir_all(directory())?;
     let binary = directory().join("resumetry");
     fs::copy(&built, &binary).with_context(|| format!("cannot copy {}", built.display()))?;
     Ok(binary)
+}
+
+/// Lets cargo build what is shipped.
+pub fn as_shipped(cargo: &mut Command) -> &mut Command {
+    let target = target();
+    cargo.args(["--profile", PROFILE, "--locked", "--target", &target]);
+    // Crates with C in them ask for it by this name.
+    cargo.env(format!("CC_{}", target.replace('-', "_")), "musl-gcc")
 }
 
 /// The Debian package, `resumetry_VERSION_ARCHITECTURE.deb`.

@@ -1,6 +1,6 @@
 //! Gzip for those who ask for it: metrics shrink to a twentieth.
 
-use std::io::{self, Write as _};
+use std::io;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT_ENCODING;
@@ -22,11 +22,15 @@ pub(super) fn is_accepted(headers: &HeaderMap) -> bool {
         .any(|(name, quality)| name.eq_ignore_ascii_case("gzip") && quality > 0.0)
 }
 
+/// Compresses what `write` writes, as it comes.
+///
 /// # Errors
-/// None in practice: it is written to memory.
-pub(super) fn gzip(body: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 8), Compression::fast());
-    encoder.write_all(body)?;
+/// Those of `write`.
+pub(super) fn gzip(
+    write: impl FnOnce(&mut GzEncoder<Vec<u8>>) -> io::Result<()>,
+) -> io::Result<Vec<u8>> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    write(&mut encoder)?;
     encoder.finish()
 }
 

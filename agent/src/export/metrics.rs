@@ -2,29 +2,26 @@
 //! Prometheus' protocol buffers, which alone carry native histograms.
 
 mod costs;
+mod keys;
+mod protobuf;
+mod series;
+mod tls;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
-use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{
-    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NativeHistogram, NativeHistogramBuckets,
-    NoLabelSet, prometheus_protobuf, prometheus_text, text,
+    EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_protobuf, prometheus_text, text,
 };
-use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
-use std::fmt;
+use std::sync::Arc;
+use std::{fmt, io};
 
+use self::tls::{Part, PartCollector};
 use super::State;
 use super::metrics_self::SelfCollector;
 use super::process::{Process, ProcessCollector};
-use crate::core::aggregate::labels;
-use crate::core::aggregate::{
-    AGE_BOUNDS_NS, Common, DURATION_BOUNDS_NS, Histogram, Key, KeyLife, KeySample, Sample, Service,
-    Snapshot, TicketUse, native,
-};
-use crate::core::record::alert_direction;
-use crate::pipeline::unix_seconds;
+use crate::core::aggregate::{self, Family, Sample, SeriesSet, Service};
 
 /// The formats that a scraper may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,60 +90,137 @@ impl Format {
     }
 }
 
-/// Writes out everything in `state`. The pipeline is held up only while its series are copied.
-pub fn render(state: &State, format: Format) -> Result<Vec<u8>, fmt::Error> {
-    let [tls, registry] = registries(state, &state.labels);
-    let mut body = String::new();
+/// Writes out everything in `state`, little by little: copies of few series are held at a time, and
+/// the pipeline is held up only while those are made.
+///
+/// # Errors
+/// Those of `out`.
+pub fn write(state: &Arc<State>, format: Format, out: &mut impl io::Write) -> io::Result<()> {
+    let mut out = Text(out);
     match format {
-        Format::Protobuf => {
-            let part =
-                |registry| prometheus_protobuf::encode_to_vec(registry).map_err(|_| fmt::Error);
-            return Ok([part(&tls)?, part(&registry)?].concat());
-        }
+        Format::Protobuf => protobuf::write(state, out.0)?,
         Format::OpenMetrics => {
-            text::encode_registry(&mut body, &tls)?;
-            text::encode(&mut body, &registry)?;
+            for registry in Scrape::of(state, Form::Text).registries() {
+                text::encode_registry(&mut out, &registry).map_err(io::Error::other)?;
+            }
+            text::encode_eof(&mut out).map_err(io::Error::other)?;
         }
         Format::Prometheus => {
-            prometheus_text::encode(&mut body, &tls)?;
-            prometheus_text::encode(&mut body, &registry)?;
+            for registry in Scrape::of(state, Form::Text).registries() {
+                prometheus_text::encode(&mut out, &registry).map_err(io::Error::other)?;
+            }
         }
     }
-    Ok(body.into_bytes())
+    Ok(())
+}
+
+/// Takes text to where bytes go.
+struct Text<'a, W>(&'a mut W);
+
+impl<W: io::Write> fmt::Write for Text<'_, W> {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    }
 }
 
 /// The same as families of Prometheus' data model, without the constant labels.
 pub(super) fn families(
-    state: &State,
+    state: &Arc<State>,
 ) -> Result<Vec<prometheus_protobuf::prometheus_data_model::MetricFamily>, fmt::Error> {
     let mut families = Vec::new();
-    for part in registries(state, &[]) {
-        families.append(&mut prometheus_protobuf::encode(&part)?);
+    for registry in Scrape::of(state, Form::Bare).registries() {
+        families.append(&mut prometheus_protobuf::encode(&registry)?);
     }
     Ok(families)
 }
 
-/// What is observed, with `labels` on every series, and what the agent says of itself.
-fn registries(state: &State, labels: &[(String, String)]) -> [Registry; 2] {
-    let snapshot = state.snapshot();
-    let server_names = snapshot.server_names;
-    let labels = labels
-        .iter()
-        .map(|(name, value)| (name.clone().into(), value.clone().into()));
+/// Server names whose series are copied at a time.
+const NAMES_AT_A_TIME: usize = 64;
 
-    let mut registry = Registry::default();
-    let mut tls = Registry::with_labels(labels);
-    tls.register_collector(Box::new(TlsCollector {
-        snapshot,
-        wall_offset_ns: state.wall_offset_ns(),
-    }));
-    registry.register_collector(Box::new(SelfCollector {
-        metrics: state.own(),
-        server_names,
-        otlp: state.otlp.get().cloned(),
-    }));
-    registry.register_collector(Box::new(ProcessCollector(Process::read())));
-    [tls, registry]
+/// What becomes of the series.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    /// Text of either kind.
+    Text,
+    /// Objects.
+    Objects,
+    /// Objects without the constant labels.
+    Bare,
+}
+
+/// What a scrape is made from.
+#[derive(Debug)]
+struct Scrape {
+    state: Arc<State>,
+    /// Server names of which series are shown, in order: the same ones in every family.
+    names: Vec<Arc<str>>,
+    /// Added to CLOCK_MONOTONIC it gives Unix time.
+    wall_offset_ns: i128,
+    form: Form,
+}
+
+impl Scrape {
+    fn of(state: &Arc<State>, form: Form) -> Arc<Self> {
+        let mut names = state.aggregator().names();
+        names.sort_unstable();
+        Arc::new(Scrape {
+            state: Arc::clone(state),
+            names,
+            wall_offset_ns: state.wall_offset_ns(),
+            form,
+        })
+    }
+
+    /// A copy of one family, made as it is read.
+    fn samples<K: aggregate::Labels + Copy + Ord, V: Clone + Default>(
+        &self,
+        family: fn(&SeriesSet) -> &Family<K, V>,
+    ) -> impl Iterator<Item = Sample<K, V>> {
+        let names = self.names.chunks(NAMES_AT_A_TIME);
+        names.flat_map(move |names| self.state.aggregator().samples(names, family))
+    }
+
+    /// Constant labels of what is observed.
+    fn labels(&self) -> &[(String, String)] {
+        match self.form {
+            Form::Text | Form::Objects => &self.state.labels,
+            Form::Bare => &[],
+        }
+    }
+
+    /// What is observed, and what the agent says of itself; each registry makes its families when it
+    /// is encoded.
+    fn registries(self: &Arc<Self>) -> impl Iterator<Item = Registry> {
+        let parts = tls::PARTS.map(|part| self.registry(part));
+        parts.into_iter().chain([self.own_registry()])
+    }
+
+    /// A part of what is observed.
+    fn registry(self: &Arc<Self>, part: Part) -> Registry {
+        let labels = match part {
+            // `Series` has them.
+            Part::OfNames(_) if self.form == Form::Text => &[],
+            _ => self.labels(),
+        };
+        let labels = labels.iter().cloned();
+        let mut registry =
+            Registry::with_labels(labels.map(|(name, value)| (name.into(), value.into())));
+        let scrape = Arc::clone(self);
+        registry.register_collector(Box::new(PartCollector { scrape, part }));
+        registry
+    }
+
+    /// What the agent says of itself.
+    fn own_registry(&self) -> Registry {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(SelfCollector {
+            metrics: self.state.own(),
+            server_names: self.state.aggregator().server_names(),
+            otlp: self.state.otlp.get().cloned(),
+        }));
+        registry.register_collector(Box::new(ProcessCollector(Process::read())));
+        registry
+    }
 }
 
 /// Labels as pairs.
@@ -166,263 +240,6 @@ pub(super) fn counter(
         .encode_counter(&value, NO_EXEMPLAR)
 }
 
-/// Metric names as they stand in the contract. `prometheus-client` adds `_total` to counters.
-#[derive(Debug)]
-struct TlsCollector {
-    snapshot: Snapshot,
-    /// Added to CLOCK_MONOTONIC it gives Unix time.
-    wall_offset_ns: i128,
-}
-
-impl Collector for TlsCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let TlsCollector {
-            snapshot,
-            wall_offset_ns,
-        } = self;
-
-        counters(
-            &mut encoder,
-            (
-                "tls_handshakes",
-                "Finished TLS handshakes, failed ones included.",
-            ),
-            &snapshot.handshakes,
-            |key| {
-                let further = [
-                    ("version", key.version.as_str()),
-                    ("offered", key.offered.as_str()),
-                    ("result", key.result.as_str()),
-                ];
-                (&key.common, further)
-            },
-        )?;
-
-        histograms(
-            &mut encoder,
-            (
-                "tls_handshake_duration_seconds",
-                "First byte of the ClientHello to the end of the handshake at the server.",
-                &DURATION_BOUNDS_NS,
-            ),
-            &snapshot.durations,
-            costs::duration_labels,
-        )?;
-        costs::encode(&mut encoder, snapshot)?;
-        counters(
-            &mut encoder,
-            (
-                "tls_resumption_rejections",
-                "Offers to resume that the server refused, by reason.",
-            ),
-            &snapshot.rejections,
-            |key| (&key.common, [("reason", key.reason.as_str())]),
-        )?;
-        histograms(
-            &mut encoder,
-            (
-                "tls_ticket_age_seconds",
-                "Age of the session in an offered ticket that the server could decrypt.",
-                &AGE_BOUNDS_NS,
-            ),
-            &snapshot.ticket_ages,
-            |key| (&key.common, [("result", key.result.as_str())]),
-        )?;
-
-        counters(
-            &mut encoder,
-            (
-                "tls_early_data",
-                "Handshakes with early data (0-RTT) by what became of it.",
-            ),
-            &snapshot.early_data,
-            |key| (&key.common, [("status", key.status.as_str())]),
-        )?;
-        counters(
-            &mut encoder,
-            (
-                "tls_alerts",
-                "Alerts that ended a handshake, by description (IANA) and as seen by the process.",
-            ),
-            &snapshot.alerts,
-            |key| {
-                let further = [
-                    ("description", labels::alert(key.description)),
-                    ("direction", alert_direction(key.sent)),
-                ];
-                (&key.common, further)
-            },
-        )?;
-
-        encode_keys(&mut encoder, &snapshot.keys, *wall_offset_ns)?;
-        let mut metric = encoder.encode_descriptor(
-            "tls_tickets_reoffered",
-            "Offered tickets that had been offered before: clients that do not use them once.",
-            None,
-            MetricType::Counter,
-        )?;
-        for (service, offered, count) in &snapshot.reoffered {
-            let labels = (of_service(service), [("offered", offered.as_str())]);
-            counter(&mut metric, &labels, *count)?;
-        }
-
-        let mut metric = encoder.encode_descriptor(
-            "tls_server_certificate_chain_bytes",
-            "Length of the server's last Certificate message (TLS 1.2 and older).",
-            None,
-            MetricType::Gauge,
-        )?;
-        for sample in &snapshot.chain_bytes {
-            metric
-                .encode_family(&common(sample, &sample.key))?
-                .encode_gauge(&sample.value)?;
-        }
-        Ok(())
-    }
-}
-
-/// Writes one family of counters: its name and help, and what labels a series has besides those
-/// that all have.
-fn counters<K, const N: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help): (&str, &str),
-    samples: &[Sample<K, u64>],
-    labels: fn(&K) -> (&Common, Labels<'static, N>),
-) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    for sample in samples {
-        let (shared, further) = labels(&sample.key);
-        counter(
-            &mut metric,
-            &(common(sample, shared), further),
-            sample.value,
-        )?;
-    }
-    Ok(())
-}
-
-/// Writes one family of histograms: its name, help and bounds, and what labels a series has besides
-/// those that all have.
-fn histograms<K, const N: usize>(
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help, bounds): (&str, &str, &[u64; DURATION_BOUNDS_NS.len()]),
-    samples: &[Sample<K, Histogram>],
-    labels: fn(&K) -> (&Common, Labels<'static, N>),
-) -> fmt::Result {
-    let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    for sample in samples {
-        let (shared, further) = labels(&sample.key);
-        let labels = (common(sample, shared), further);
-        encode_histogram(metric.encode_family(&labels)?, bounds, &sample.value)?;
-    }
-    Ok(())
-}
-
-/// The life of ticket keys.
-fn encode_keys(
-    encoder: &mut DescriptorEncoder<'_>,
-    samples: &[KeySample],
-    wall_offset_ns: i128,
-) -> fmt::Result {
-    let names: Vec<String> = samples.iter().map(|sample| key_label(sample.key)).collect();
-    let named = || samples.iter().zip(names.iter().map(String::as_str));
-
-    let mut metric = encoder.encode_descriptor(
-        "tls_tickets",
-        "Session tickets by the key that they name, issued (TLS 1.2 only), accepted and refused.",
-        None,
-        MetricType::Counter,
-    )?;
-    for (sample, key) in named() {
-        for (usage, count) in TicketUse::ALL.iter().zip(sample.life.counts) {
-            if count > 0 {
-                let further = [("key", key), ("event", usage.as_str())];
-                let labels = (of_service(&sample.service), further);
-                counter(&mut metric, &labels, count)?;
-            }
-        }
-    }
-    let is_one_key = |(sample, _): &(&KeySample, &str)| sample.key != Key::Other;
-    let mut metric = encoder.encode_descriptor(
-        "tls_ticket_key_refused_early",
-        "Tickets whose key this service did not hold although it had issued or accepted tickets of \
-         the key that were still to be accepted: retired too early.",
-        None,
-        MetricType::Counter,
-    )?;
-    let is_named = |(sample, _): &(&KeySample, &str)| matches!(sample.key, Key::Fingerprint(_));
-    for (sample, key) in named().filter(is_named) {
-        if sample.life.refused_early > 0 {
-            let labels = (of_service(&sample.service), [("key", key)]);
-            counter(&mut metric, &labels, sample.life.refused_early)?;
-        }
-    }
-    let mut metric = encoder.encode_descriptor(
-        "tls_ticket_key_weak",
-        "1 where the ticket key can be guessed, 0 where it was tried and is none of the known ones \
-         (--check-weak-keys).",
-        None,
-        MetricType::Gauge,
-    )?;
-    for (sample, key) in named().filter(is_one_key) {
-        if let Some(weak) = sample.life.weak {
-            let labels = (of_service(&sample.service), [("key", key)]);
-            metric
-                .encode_family(&labels)?
-                .encode_gauge(&i64::from(weak))?;
-        }
-    }
-    type Time = fn(&KeyLife) -> Option<u64>;
-    let times: [(&str, &str, Time); 3] = [
-        (
-            "tls_ticket_key_first_seen_timestamp_seconds",
-            "When this service was first seen to issue, accept or refuse a ticket of this key.",
-            |life| Some(life.first_seen_ns),
-        ),
-        (
-            "tls_ticket_key_last_accepted_timestamp_seconds",
-            "When this service last resumed from a ticket of this key.",
-            |life| life.last_accepted_ns,
-        ),
-        (
-            "tls_ticket_key_last_issued_timestamp_seconds",
-            "When this service was last seen to issue a ticket of this key (TLS 1.2 only).",
-            |life| life.last_issued_ns,
-        ),
-    ];
-    for (name, help, time) in times {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (sample, key) in named().filter(is_one_key) {
-            if let Some(time_ns) = time(&sample.life) {
-                let labels = (of_service(&sample.service), [("key", key)]);
-                metric
-                    .encode_family(&labels)?
-                    .encode_gauge(&unix_seconds(i128::from(time_ns) + wall_offset_ns))?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// `key`: as `resumption.ticket.key` in records.
-fn key_label(key: Key) -> String {
-    match key {
-        Key::Fingerprint(fingerprint) => format!("{fingerprint:08x}"),
-        Key::Other => labels::OTHER.to_owned(),
-        Key::None => labels::NO_KEY.to_owned(),
-    }
-}
-
-/// Labels that every family of handshakes has.
-fn common<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> impl EncodeLabelSet + 'a {
-    let first = [
-        ("role", common.role.as_str()),
-        ("server_name", &*sample.server_name),
-    ];
-    let last = [("transport", common.transport.as_str())];
-    ((first, of_service(&sample.service)), last)
-}
-
 /// `service`, and the labels of the pod that it runs in.
 pub(super) fn of_service(service: &Service) -> impl EncodeLabelSet + '_ {
     (
@@ -430,49 +247,6 @@ pub(super) fn of_service(service: &Service) -> impl EncodeLabelSet + '_ {
         service.labels.as_slice(),
     )
 }
-
-fn encode_histogram(
-    mut encoder: MetricEncoder<'_>,
-    bounds: &[u64; DURATION_BOUNDS_NS.len()],
-    histogram: &Histogram,
-) -> fmt::Result {
-    // The encoder adds the buckets up itself.
-    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
-    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
-        bucket.0 = bound as f64 / 1e9;
-    }
-    for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {
-        bucket.1 = count;
-    }
-    let sum = histogram.sum_ns as f64 / 1e9;
-    let fine = &histogram.native;
-    let deltas: Vec<i64> = fine.deltas().collect();
-    let length = u32::try_from(deltas.len()).map_err(|_| fmt::Error)?;
-    let native = NativeHistogram {
-        schema: native::SCHEMA,
-        zero_threshold: NATIVE_ZERO_THRESHOLD,
-        zero_count: fine.zeros,
-        negative: NativeHistogramBuckets {
-            spans: &[],
-            deltas: &[],
-        },
-        positive: NativeHistogramBuckets {
-            spans: &[(fine.first, length)],
-            deltas: &deltas,
-        },
-        created: None,
-    };
-    encoder.encode_histogram_with_native::<NoLabelSet>(
-        sum,
-        histogram.count(),
-        &buckets,
-        None,
-        native,
-    )
-}
-
-/// Breadth of the bucket for zero: as in Prometheus' own clients, 2^-128.
-const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
 
 #[cfg(test)]
 pub(super) mod tests;

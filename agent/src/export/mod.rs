@@ -4,6 +4,7 @@
 //! where records come from.
 
 mod compression;
+mod held;
 pub mod metrics;
 mod metrics_overhead;
 mod metrics_self;
@@ -15,7 +16,7 @@ pub mod web;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use crate::core::aggregate::{AggregateConfig, Aggregator, Snapshot};
+use crate::core::aggregate::{AggregateConfig, Aggregator, Quota};
 use crate::core::overhead::Overhead;
 use crate::core::record::{Handshake, Process};
 use crate::tap::Tap;
@@ -73,7 +74,7 @@ impl State {
     }
 
     /// The aggregator itself, to enter many records under one lock. Hold it briefly: a scrape
-    /// waits for it, and it for a scrape's copy (less than a millisecond).
+    /// waits for it, and it for a scrape's copy of a family (less than a millisecond).
     pub fn aggregator(&self) -> MutexGuard<'_, Aggregator> {
         lock(&self.aggregator)
     }
@@ -83,11 +84,13 @@ impl State {
         lock(&self.aggregator).expire(now_ns);
     }
 
-    /// A copy of all series, sorted.
-    pub fn snapshot(&self) -> Snapshot {
-        let mut snapshot = lock(&self.aggregator).snapshot();
-        snapshot.sort();
-        snapshot
+    /// Quota per server name and role, busiest first.
+    fn quotas(&self) -> Vec<Quota> {
+        let handshakes = {
+            let aggregator = lock(&self.aggregator);
+            aggregator.samples(&aggregator.names(), |set| &set.handshakes)
+        };
+        Quota::of(&handshakes)
     }
 
     /// Events that `tap` submitted so far.

@@ -6,11 +6,13 @@
 mod places;
 
 use axum::Router;
+use axum::body::Body;
 use axum::extract;
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::{AppendHeaders, IntoResponse, Response};
 use axum::routing::get;
+use futures_util::stream;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,6 +20,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -26,6 +29,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use self::places::Places;
+use super::held::Held;
 use super::metrics::{self, Format};
 use super::web::{Users, Web};
 use super::{Readiness, State, compression, page};
@@ -201,6 +205,8 @@ struct Shared {
     /// Held while a response is made of all series: many clients at once must not take more than
     /// one core, nor the pipeline's lock more than one after the other.
     turn: Arc<Mutex<()>>,
+    /// Bytes of the last `/metrics` that was not compressed, so that the next has room at once.
+    last_length: Arc<AtomicUsize>,
 }
 
 fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
@@ -218,6 +224,7 @@ fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
         .with_state(Shared {
             state,
             turn: Arc::default(),
+            last_length: Arc::default(),
         })
 }
 
@@ -244,28 +251,29 @@ async fn only_for(
 
 async fn metrics(extract::State(shared): extract::State<Shared>, headers: HeaderMap) -> Response {
     let format = Format::negotiate(&headers);
-    let gzip = compression::is_accepted(&headers);
-    let made = shared
-        .make(move |state| {
-            let body = metrics::render(state, format).ok()?;
-            if gzip {
-                compression::gzip(&body).ok()
-            } else {
-                Some(body)
-            }
-        })
-        .await;
     // What the body looks like depends on these.
     let vary = [(header::VARY, "accept, accept-encoding")];
-    let is_compressed = gzip && made.is_some();
-    let mut response = (vary, respond(format.content_type(), made)).into_response();
-    if is_compressed {
-        let encoding = HeaderValue::from_static("gzip");
-        response
-            .headers_mut()
-            .insert(header::CONTENT_ENCODING, encoding);
+    if compression::is_accepted(&headers) {
+        let write = move |state: &_| compression::gzip(|out| metrics::write(state, format, out));
+        let made = shared.make(move |state| write(state).ok()).await;
+        let encoding = [(header::CONTENT_ENCODING, "gzip")];
+        let encoding = made.is_some().then_some(AppendHeaders(encoding));
+        return (vary, encoding, respond(format.content_type(), made)).into_response();
     }
-    response
+    let last_length = shared.last_length.load(Ordering::Relaxed);
+    let made = shared
+        .make(move |state| {
+            let mut body = Held::with_capacity(last_length + last_length / 8);
+            metrics::write(state, format, &mut body).ok()?;
+            Some((body.len(), body.into_parts().ok()?))
+        })
+        .await;
+    let made = made.map(|(length, parts)| {
+        shared.last_length.store(length, Ordering::Relaxed);
+        let length = AppendHeaders([(header::CONTENT_LENGTH, length)]);
+        (length, Body::from_stream(stream::iter(parts)))
+    });
+    (vary, respond(format.content_type(), made)).into_response()
 }
 
 async fn root(extract::State(shared): extract::State<Shared>) -> Response {
@@ -275,7 +283,7 @@ async fn root(extract::State(shared): extract::State<Shared>) -> Response {
                 Readiness::Ready => None,
                 Readiness::NotReady(reason) => Some(reason),
             };
-            page::html(&state.snapshot().quotas(), trouble.as_deref()).ok()
+            page::html(&state.quotas(), trouble.as_deref()).ok()
         })
         .await;
     let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
@@ -285,9 +293,7 @@ async fn root(extract::State(shared): extract::State<Shared>) -> Response {
 }
 
 async fn quota(extract::State(shared): extract::State<Shared>) -> Response {
-    let made = shared
-        .make(|state| page::json(&state.snapshot().quotas()).ok())
-        .await;
+    let made = shared.make(|state| page::json(&state.quotas()).ok()).await;
     respond("application/json", made)
 }
 
@@ -310,7 +316,7 @@ impl Shared {
     /// Makes a response off the network threads, one at a time.
     async fn make<T: Send + 'static>(
         &self,
-        make: impl FnOnce(&State) -> Option<T> + Send + 'static,
+        make: impl FnOnce(&Arc<State>) -> Option<T> + Send + 'static,
     ) -> Option<T> {
         let _turn = self.turn.lock().await;
         let state = Arc::clone(&self.state);

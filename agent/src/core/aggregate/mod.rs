@@ -14,20 +14,21 @@ mod keys;
 pub mod labels;
 mod names;
 pub mod native;
+mod samples;
 mod series;
 mod services;
 mod sketch;
-mod snapshot;
 #[cfg(test)]
 mod tests;
 
 pub use keys::{Key, KeyLife, TicketUse};
+pub use samples::{GapSample, KeySample, Quota, Sample};
 pub use series::{
     AGE_BOUNDS_NS, AgeKey, AlertKey, CPU_BOUNDS_NS, Common, CryptoKey, DURATION_BOUNDS_NS,
-    DurationKey, EarlyDataKey, HandshakeKey, Histogram, LostKey, RejectionKey, SavedKey, SparedSum,
+    DurationKey, EarlyDataKey, Family, HandshakeKey, Histogram, Labels, LostKey, RejectionKey,
+    SavedKey, SeriesSet, SparedSum,
 };
 pub use services::{Service, ServiceId};
-pub use snapshot::{GapSample, KeySample, Quota, Sample, Snapshot};
 
 use agent_common::primitive;
 use ahash::AHashMap;
@@ -36,7 +37,7 @@ use std::sync::Arc;
 use self::keys::Keys;
 use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
-use self::series::{OTHER_LIMITS, SeriesSet, Target};
+use self::series::{OTHER_LIMITS, Target};
 use self::services::Services;
 use super::costs::Costs;
 use super::names::{INVALID_SERVER_NAME, NO_SERVER_NAME};
@@ -171,7 +172,8 @@ impl Aggregator {
         for key in self.costs.keys() {
             key.common.service.mark(&mut used);
         }
-        for (_, set) in self.sets() {
+        let fixed = self.fixed().map(|(_, set)| set);
+        for set in fixed.into_iter().chain(self.names.sets()) {
             set.mark_services(&mut used);
         }
         self.services.release_unused(&used);
@@ -182,14 +184,13 @@ impl Aggregator {
         self.names.len()
     }
 
-    fn sets(&self) -> impl Iterator<Item = (&str, &SeriesSet)> {
+    /// The sets that exist once each, in the order of their names.
+    fn fixed(&self) -> [(&'static str, &SeriesSet); 3] {
         [
-            (labels::OTHER, &self.other),
-            (NO_SERVER_NAME, &self.none),
             (INVALID_SERVER_NAME, &self.invalid),
+            (NO_SERVER_NAME, &self.none),
+            (labels::OTHER, &self.other),
         ]
-        .into_iter()
-        .chain(self.names.sets())
     }
 }
 

@@ -31,7 +31,8 @@ pub(super) struct Tracked {
 
 #[derive(Debug)]
 pub(super) struct Names {
-    tracked: AHashMap<Arc<str>, Tracked>,
+    /// Boxed: a table has more places than names.
+    tracked: AHashMap<Arc<str>, Box<Tracked>>,
     sketch: Sketch,
     sketch_hash: RandomState,
     decay: Decay,
@@ -70,15 +71,21 @@ impl Names {
         self.tracked.len()
     }
 
-    pub(super) fn sets(&self) -> impl Iterator<Item = (&str, &SeriesSet)> {
-        self.tracked
-            .iter()
-            .map(|(name, tracked)| (&**name, &tracked.series))
+    pub(super) fn names(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.tracked.keys()
+    }
+
+    pub(super) fn sets(&self) -> impl Iterator<Item = &SeriesSet> {
+        self.tracked.values().map(|tracked| &tracked.series)
+    }
+
+    pub(super) fn set(&self, name: &str) -> Option<&SeriesSet> {
+        self.tracked.get(name).map(|tracked| &tracked.series)
     }
 
     /// The name, where it is tracked.
     pub(super) fn tracked(&mut self, name: &str) -> Option<&mut Tracked> {
-        self.tracked.get_mut(name)
+        self.tracked.get_mut(name).map(Box::as_mut)
     }
 
     /// Counts a completed handshake for `name`; returns the name where it is, or now is, tracked.
@@ -101,7 +108,7 @@ impl Names {
                     histograms: false,
                     weight,
                 };
-                self.tracked.insert(name.into(), tracked);
+                self.tracked.insert(name.into(), Box::new(tracked));
                 self.least.bound = self.least.bound.min(weight);
             }
         }
@@ -113,7 +120,7 @@ impl Names {
             self.histograms += 1;
             self.least_histogram.bound = self.least_histogram.bound.min(tracked.weight);
         }
-        self.tracked.get_mut(name)
+        self.tracked(name)
     }
 
     /// Removes idle series, and names that have none left.
@@ -180,7 +187,7 @@ impl Names {
             return false;
         }
         least.histograms = false;
-        least.series.durations.clear();
+        least.series.clear_histograms();
         self.histograms -= 1;
         true
     }

@@ -1,8 +1,5 @@
 //! The series of one server name, and how many it may have.
 
-use ahash::AHashMap;
-use std::hash::Hash;
-
 use super::labels::{EarlyData, VersionLabel};
 use super::native::NativeBuckets;
 use super::services::ServiceId;
@@ -228,47 +225,57 @@ pub(super) const OTHER_LIMITS: Limits = Limits {
 };
 
 #[derive(Debug)]
-struct Series<V> {
+struct Series<K, V> {
+    key: K,
     value: V,
     changed_ns: u64,
 }
 
-/// The series of one metric within a set.
+/// The series of one metric within a set, in the order of their labels. A set has few of each: to
+/// search among them is as quick as to hash, and they take the memory that they need and no more,
+/// which counts with ten thousand names.
 #[derive(Debug)]
-pub(super) struct Family<K, V> {
-    series: AHashMap<K, Series<V>>,
-    limit: usize,
+pub struct Family<K, V>(Vec<Series<K, V>>);
+
+impl<K, V> Default for Family<K, V> {
+    fn default() -> Self {
+        Family(Vec::new())
+    }
 }
 
-impl<K: Copy + Eq + Hash, V: Default> Family<K, V> {
-    fn new(limit: usize) -> Self {
-        Family {
-            series: AHashMap::new(),
-            limit,
-        }
+impl<K: Copy + Ord, V: Default> Family<K, V> {
+    fn find(&self, key: &K) -> Result<usize, usize> {
+        self.0.binary_search_by(|series| series.key.cmp(key))
     }
 
-    fn has_room(&self, key: &K) -> bool {
-        self.series.len() < self.limit || self.series.contains_key(key)
+    fn has_room(&self, key: &K, limit: usize) -> bool {
+        self.0.len() < limit || self.find(key).is_ok()
     }
 
     fn change(&mut self, key: K, now_ns: u64) -> &mut V {
-        let series = self.series.entry(key).or_insert_with(|| Series {
-            value: V::default(),
-            changed_ns: now_ns,
+        let place = self.find(&key).unwrap_or_else(|place| {
+            if self.0.len() == self.0.capacity() {
+                self.0.reserve_exact(self.0.len() / 2 + 1);
+            }
+            let value = V::default();
+            self.0.insert(
+                place,
+                Series {
+                    key,
+                    value,
+                    changed_ns: now_ns,
+                },
+            );
+            place
         });
+        let series = &mut self.0[place];
         series.changed_ns = now_ns;
         &mut series.value
     }
 
-    pub(super) fn clear(&mut self) {
-        self.series = AHashMap::new();
-    }
-
+    /// In the order of their labels.
     pub(super) fn iter(&self) -> impl Iterator<Item = (K, &V)> {
-        self.series
-            .iter()
-            .map(|(&key, series)| (key, &series.value))
+        self.0.iter().map(|series| (series.key, &series.value))
     }
 }
 
@@ -280,35 +287,37 @@ trait AnyFamily {
 
 impl<K: Labels, V> AnyFamily for Family<K, V> {
     fn expire(&mut self, oldest_ns: u64) {
-        self.series
-            .retain(|_, series| series.changed_ns > oldest_ns);
+        self.0.retain(|series| series.changed_ns > oldest_ns);
+        self.0.shrink_to_fit();
     }
 
     fn mark_services(&self, used: &mut [bool]) {
-        for key in self.series.keys() {
-            key.common().service.mark(used);
+        for series in &self.0 {
+            series.key.common().service.mark(used);
         }
     }
 }
 
 /// All series of one server name.
 #[derive(Debug)]
-pub(super) struct SeriesSet {
-    pub(super) handshakes: Family<HandshakeKey, u64>,
-    pub(super) durations: Family<DurationKey, Histogram>,
-    pub(super) first_bytes: Family<DurationKey, Histogram>,
-    pub(super) cpu: Family<DurationKey, Histogram>,
-    pub(super) saved: Family<SavedKey, SparedSum>,
+pub struct SeriesSet {
+    limits: Limits,
+    pub handshakes: Family<HandshakeKey, u64>,
+    pub durations: Family<DurationKey, Histogram>,
+    pub first_bytes: Family<DurationKey, Histogram>,
+    pub cpu: Family<DurationKey, Histogram>,
+    pub saved: Family<SavedKey, SparedSum>,
+    pub lost: Family<LostKey, SparedSum>,
     /// Nanoseconds.
-    pub(super) crypto: Family<CryptoKey, u64>,
+    pub crypto: Family<CryptoKey, u64>,
     /// Handshakes since the last one whose primitives were timed; no metric.
     pub(super) untimed: Family<DurationKey, u64>,
-    pub(super) lost: Family<LostKey, SparedSum>,
-    pub(super) early_data: Family<EarlyDataKey, u64>,
-    pub(super) alerts: Family<AlertKey, u64>,
-    pub(super) rejections: Family<RejectionKey, u64>,
-    pub(super) ticket_ages: Family<AgeKey, Histogram>,
-    pub(super) chain_bytes: Family<Common, u32>,
+    pub early_data: Family<EarlyDataKey, u64>,
+    pub alerts: Family<AlertKey, u64>,
+    pub rejections: Family<RejectionKey, u64>,
+    pub ticket_ages: Family<AgeKey, Histogram>,
+    /// Bytes.
+    pub chain_bytes: Family<Common, u32>,
 }
 
 /// All families of a set, borrowed as asked.
@@ -320,9 +329,9 @@ macro_rules! families {
             $($borrow)+ $set.first_bytes,
             $($borrow)+ $set.cpu,
             $($borrow)+ $set.saved,
+            $($borrow)+ $set.lost,
             $($borrow)+ $set.crypto,
             $($borrow)+ $set.untimed,
-            $($borrow)+ $set.lost,
             $($borrow)+ $set.early_data,
             $($borrow)+ $set.alerts,
             $($borrow)+ $set.rejections,
@@ -336,19 +345,20 @@ macro_rules! families {
 impl SeriesSet {
     pub(super) fn new(limits: Limits) -> Self {
         SeriesSet {
-            handshakes: Family::new(limits.counters),
-            durations: Family::new(limits.histograms),
-            first_bytes: Family::new(limits.histograms),
-            cpu: Family::new(limits.histograms),
-            saved: Family::new(limits.counters),
-            crypto: Family::new(limits.counters),
-            untimed: Family::new(limits.counters),
-            lost: Family::new(limits.counters),
-            early_data: Family::new(limits.counters),
-            alerts: Family::new(limits.counters),
-            rejections: Family::new(limits.counters),
-            ticket_ages: Family::new(limits.histograms),
-            chain_bytes: Family::new(limits.counters),
+            limits,
+            handshakes: Family::default(),
+            durations: Family::default(),
+            first_bytes: Family::default(),
+            cpu: Family::default(),
+            saved: Family::default(),
+            lost: Family::default(),
+            crypto: Family::default(),
+            untimed: Family::default(),
+            early_data: Family::default(),
+            alerts: Family::default(),
+            rejections: Family::default(),
+            ticket_ages: Family::default(),
+            chain_bytes: Family::default(),
         }
     }
 
@@ -360,7 +370,14 @@ impl SeriesSet {
 
     /// Every record changes a handshake counter first, so without one there is nothing else.
     pub(super) fn is_empty(&self) -> bool {
-        self.handshakes.series.is_empty()
+        self.handshakes.0.is_empty()
+    }
+
+    pub(super) fn clear_histograms(&mut self) {
+        self.durations = Family::default();
+        self.first_bytes = Family::default();
+        self.cpu = Family::default();
+        self.ticket_ages = Family::default();
     }
 
     pub(super) fn mark_services(&self, used: &mut [bool]) {
@@ -382,40 +399,44 @@ pub(super) struct Target<'a> {
 
 impl Target<'_> {
     /// The series of `key` under the own name, or under `_other` where that has no room.
-    pub(super) fn series<K, V>(
+    pub(super) fn series<K: Copy + Ord + 'static, V: Default + 'static>(
         &mut self,
         family: fn(&mut SeriesSet) -> &mut Family<K, V>,
         key: K,
-    ) -> &mut V
-    where
-        K: Copy + Eq + Hash + 'static,
-        V: Default + 'static,
-    {
-        match self.own.as_deref_mut().map(family) {
-            Some(family) if family.has_room(&key) => family.change(key, self.now_ns),
-            _ => family(self.other).change(key, self.now_ns),
-        }
+    ) -> &mut V {
+        let most = self.own.as_ref().map_or(0, |set| set.limits.counters);
+        self.within(most, family, key)
     }
 
     /// The histogram of `key` under the own name, or under `_other` where that has none.
-    pub(super) fn histogram<K>(
+    pub(super) fn histogram<K: Copy + Ord + 'static>(
         &mut self,
         family: fn(&mut SeriesSet) -> &mut Family<K, Histogram>,
         key: K,
-    ) -> &mut Histogram
-    where
-        K: Copy + Eq + Hash + 'static,
-    {
-        if self.own_histograms {
-            return self.series(family, key);
+    ) -> &mut Histogram {
+        let own = self.own.as_ref().filter(|_| self.own_histograms);
+        let most = own.map_or(0, |set| set.limits.histograms);
+        self.within(most, family, key)
+    }
+
+    fn within<K: Copy + Ord + 'static, V: Default + 'static>(
+        &mut self,
+        most: usize,
+        family: fn(&mut SeriesSet) -> &mut Family<K, V>,
+        key: K,
+    ) -> &mut V {
+        match self.own.as_deref_mut().map(family) {
+            Some(family) if most > 0 && family.has_room(&key, most) => {
+                family.change(key, self.now_ns)
+            }
+            _ => family(self.other).change(key, self.now_ns),
         }
-        family(self.other).change(key, self.now_ns)
     }
 
     /// The last length seen. `_other` has none: a mixture of names has no certificate.
     pub(super) fn set_chain_bytes(&mut self, key: Common, bytes: u32) {
         if let Some(set) = self.own.as_deref_mut()
-            && set.chain_bytes.has_room(&key)
+            && set.chain_bytes.has_room(&key, set.limits.counters)
         {
             *set.chain_bytes.change(key, self.now_ns) = bytes;
         }

@@ -38,10 +38,20 @@ fn full(name: &str) -> Handshake {
     handshake(host(name), Outcome::Full)
 }
 
+/// A family's series, in the order of their names.
+fn samples<K: Labels + Copy + Ord, V: Clone + Default>(
+    aggregator: &Aggregator,
+    family: fn(&SeriesSet) -> &Family<K, V>,
+) -> Vec<Sample<K, V>> {
+    let mut names = aggregator.names();
+    names.sort_unstable();
+    aggregator.samples(&names, family)
+}
+
 /// Handshakes by server name.
 fn totals(aggregator: &Aggregator) -> HashMap<String, u64> {
     let mut totals = HashMap::new();
-    for sample in aggregator.snapshot().handshakes {
+    for sample in samples(aggregator, |set| &set.handshakes) {
         *totals.entry(sample.server_name.to_string()).or_default() += sample.value;
     }
     totals
@@ -50,7 +60,7 @@ fn totals(aggregator: &Aggregator) -> HashMap<String, u64> {
 /// Handshake durations by server name.
 fn durations(aggregator: &Aggregator) -> HashMap<String, u64> {
     let mut totals = HashMap::new();
-    for sample in aggregator.snapshot().durations {
+    for sample in samples(aggregator, |set| &set.durations) {
         *totals.entry(sample.server_name.to_string()).or_default() += sample.value.count();
     }
     totals
@@ -156,17 +166,17 @@ fn name_that_was_busy_yesterday_gives_way_to_one_busy_now() {
 fn failed_handshakes_with_unknown_names_make_no_series() {
     let mut aggregator = aggregator(1_000);
     aggregator.record(&full("known"), None, 0);
-    let before = aggregator.snapshot();
+    let before = samples(&aggregator, |set| &set.handshakes);
     for attempt in 0..10_000 {
         let name = host(&format!("scan{attempt}"));
         aggregator.record(&handshake(name, Outcome::Failed), None, 0);
     }
     aggregator.record(&handshake(host("known"), Outcome::Failed), None, 0);
 
-    let after = aggregator.snapshot();
-    assert_eq!(after.server_names, 1);
+    let after = samples(&aggregator, |set| &set.handshakes);
+    assert_eq!(aggregator.server_names(), 1);
     // One of the known name, one of _other.
-    assert_eq!(after.handshakes.len(), before.handshakes.len() + 2);
+    assert_eq!(after.len(), before.len() + 2);
     assert_eq!(totals(&aggregator)["_other"], 10_000);
     assert_eq!(totals(&aggregator)["known"], 2);
 }
@@ -205,9 +215,8 @@ fn one_name_cannot_have_more_series_than_its_ceiling() {
             records += 1;
         }
     }
-    let snapshot = aggregator.snapshot();
-    let own = snapshot
-        .handshakes
+    let handshakes = samples(&aggregator, |set| &set.handshakes);
+    let own = handshakes
         .iter()
         .filter(|sample| &*sample.server_name == "shared");
     assert_eq!(own.count(), 256);
@@ -225,7 +234,11 @@ fn histograms_follow_the_busiest_names() {
     let mut aggregator = Aggregator::new(config);
     for name in ["a", "b", "c"] {
         for _ in 0..10 {
-            aggregator.record(&full(name), None, 0);
+            let record = Handshake {
+                time_to_first_byte_ns: Some(2_000_000),
+                ..full(name)
+            };
+            aggregator.record(&record, None, 0);
         }
     }
     let before = durations(&aggregator);
@@ -244,6 +257,11 @@ fn histograms_follow_the_busiest_names() {
         after.len(),
         3,
         "the one displaced has no histogram any more: {after:?}"
+    );
+    let first_bytes = samples(&aggregator, |set| &set.first_bytes);
+    assert!(
+        first_bytes.iter().all(|sample| &*sample.server_name != "a"),
+        "of no kind: {first_bytes:?}"
     );
     assert_eq!(totals(&aggregator)["a"], 10, "but keeps its counter");
 }
@@ -282,10 +300,7 @@ fn services_beyond_the_limit_share_one_label_until_one_expires() {
     };
     let mut aggregator = Aggregator::new(config);
     let services = |aggregator: &Aggregator| {
-        let mut snapshot = aggregator.snapshot();
-        snapshot.sort();
-        snapshot
-            .handshakes
+        samples(aggregator, |set| &set.handshakes)
             .iter()
             .map(|sample| sample.service.name.clone())
             .collect::<Vec<_>>()
@@ -337,10 +352,7 @@ fn early_data_alerts_and_chain_reach_their_families() {
         );
     }
 
-    let mut snapshot = aggregator.snapshot();
-    snapshot.sort();
-    let early_data: Vec<_> = snapshot
-        .early_data
+    let early_data: Vec<_> = samples(&aggregator, |set| &set.early_data)
         .iter()
         .map(|sample| (sample.key.status.as_str(), sample.value))
         .collect();
@@ -348,8 +360,7 @@ fn early_data_alerts_and_chain_reach_their_families() {
         early_data,
         [("offered", 2), ("accepted", 1), ("rejected", 1)]
     );
-    let alerts: Vec<_> = snapshot
-        .alerts
+    let alerts: Vec<_> = samples(&aggregator, |set| &set.alerts)
         .iter()
         .map(|sample| {
             (
@@ -367,8 +378,9 @@ fn early_data_alerts_and_chain_reach_their_families() {
             ("unknown", "received", 2)
         ]
     );
-    assert_eq!(snapshot.chain_bytes.len(), 1);
-    assert_eq!(snapshot.chain_bytes[0].value, 2_801);
+    let chain_bytes = samples(&aggregator, |set| &set.chain_bytes);
+    assert_eq!(chain_bytes.len(), 1);
+    assert_eq!(chain_bytes[0].value, 2_801);
 }
 
 #[test]
@@ -407,7 +419,7 @@ fn quota_leaves_failed_handshakes_out_of_the_ratio() {
         );
     }
     aggregator.record(&handshake(host("b"), Outcome::Failed), None, 0);
-    let quotas = aggregator.snapshot().quotas();
+    let quotas = Quota::of(&samples(&aggregator, |set| &set.handshakes));
     assert_eq!(&*quotas[0].server_name, "a");
     assert_eq!(
         (
@@ -457,14 +469,12 @@ proptest! {
             if step % 16 != 0 {
                 continue;
             }
-            let snapshot = aggregator.snapshot();
-            prop_assert!(snapshot.server_names <= 8);
+            prop_assert!(aggregator.server_names() <= 8);
             let names = |samples: Vec<&str>| {
                 samples.into_iter().filter(|name| !name.starts_with('_')).collect::<std::collections::HashSet<_>>().len()
             };
-            prop_assert!(names(snapshot.durations.iter().map(|sample| &*sample.server_name).collect()) <= 3);
-            let other: HashMap<_, _> = snapshot
-                .handshakes
+            prop_assert!(names(samples(&aggregator, |set| &set.durations).iter().map(|sample| &*sample.server_name).collect()) <= 3);
+            let other: HashMap<_, _> = samples(&aggregator, |set| &set.handshakes)
                 .iter()
                 .filter(|sample| &*sample.server_name == "_other")
                 .map(|sample| (sample.key, sample.value))

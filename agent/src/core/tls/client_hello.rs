@@ -267,7 +267,11 @@ fn server_name(name: &[u8]) -> ServerName {
                 .iter()
                 .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
     };
-    let valid = name.len() <= MAX_NAME && name.split(|byte| *byte == b'.').all(label_is_valid);
+    // Nobody may pass for `_none` or `_other`, which are no names.
+    let is_reserved = name.starts_with(b"_") && !name.contains(&b'.');
+    let valid = name.len() <= MAX_NAME
+        && name.split(|byte| *byte == b'.').all(label_is_valid)
+        && !is_reserved;
     match std::str::from_utf8(name) {
         Ok(text) if valid && text.parse::<Ipv4Addr>().is_err() && !ends_in_number(text) => {
             ServerName::Host(text.to_ascii_lowercase().into_boxed_str())
@@ -307,6 +311,8 @@ mod tests {
             &b"127.0.0.1"[..],
             b"::1",
             b"[::1]",
+            b"_other",
+            b"_none",
             b"example.com.",
             b"a..b",
             b"-a.example",

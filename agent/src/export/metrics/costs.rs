@@ -1,21 +1,23 @@
 //! What handshakes cost and what resuming spares, as metrics.
 
 use agent_common::primitive;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
 use prometheus_client::metrics::MetricType;
 use std::fmt;
 
-use super::{Labels, NO_EXEMPLAR, common, histograms, of_service};
+use super::series::Series;
+use super::tls::{duration_labels, histograms};
+use super::{Labels, NO_EXEMPLAR, Scrape, of_service};
 use crate::core::aggregate::{
-    CPU_BOUNDS_NS, DURATION_BOUNDS_NS, DurationKey, GapSample, Snapshot, SparedSum,
+    self, CPU_BOUNDS_NS, DURATION_BOUNDS_NS, Family, SeriesSet, SparedSum,
 };
 
 /// One of the two figures of a sum.
-type Part = fn(&SparedSum) -> Option<u64>;
+type Figure = fn(&SparedSum) -> Option<u64>;
 
-/// Writes the families of time to first byte and of what is saved and lost.
-pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -> fmt::Result {
+pub(super) fn first_bytes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     histograms(
+        scrape,
         encoder,
         (
             "tls_time_to_first_byte_seconds",
@@ -23,10 +25,14 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
              (connections sampled by --responses).",
             &DURATION_BOUNDS_NS,
         ),
-        &snapshot.first_bytes,
+        |set| &set.first_bytes,
         duration_labels,
-    )?;
+    )
+}
+
+pub(super) fn cpu(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     histograms(
+        scrape,
         encoder,
         (
             "tls_handshake_cpu_seconds",
@@ -34,28 +40,34 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
              --handshake-calls).",
             &CPU_BOUNDS_NS,
         ),
-        &snapshot.cpu,
+        |set| &set.cpu,
         duration_labels,
-    )?;
-    let mut metric = encoder.encode_descriptor(
+    )
+}
+
+pub(super) fn crypto(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let metric = encoder.encode_descriptor(
         "tls_crypto_cpu_seconds",
         "On-CPU time in cryptographic primitives of handshakes, estimated from those timed in \
          windows (--primitives): each stands for all of its kind since the last.",
         None,
         MetricType::Counter,
     )?;
-    for sample in &snapshot.crypto {
+    let mut series = Series::new(scrape, metric);
+    for sample in scrape.samples(|set| &set.crypto) {
         let further = [("operation", operation(sample.key.primitive))];
-        let labels = (common(sample, &sample.key.common), further);
-        seconds(&mut metric, &labels, sample.value)?;
+        series.write(&sample, &further, |encoder| seconds(encoder, sample.value))?;
     }
-    gaps(encoder, &snapshot.gaps)?;
-    for (name, help, part) in [
+    Ok(())
+}
+
+pub(super) fn saved(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let families: [(&str, &str, Figure); 2] = [
         (
             "tls_resumption_saved_wait_seconds",
             "Time to first byte that resumed handshakes spared, against full ones of the same \
              service; absent before enough of both were measured.",
-            (|sum| sum.wait_ns) as Part,
+            |sum| sum.wait_ns,
         ),
         (
             "tls_resumption_saved_cpu_seconds",
@@ -63,37 +75,59 @@ pub(super) fn encode(encoder: &mut DescriptorEncoder<'_>, snapshot: &Snapshot) -
              service; absent before enough of both were measured.",
             |sum| sum.cpu_ns,
         ),
-    ] {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for sample in &snapshot.saved {
-            if let Some(sum_ns) = part(&sample.value) {
-                let further = [("version", sample.key.version.as_str())];
-                let labels = (common(sample, &sample.key.common), further);
-                seconds(&mut metric, &labels, sum_ns)?;
-            }
-        }
-    }
-    for (name, help, part) in [
+    ];
+    spared(
+        scrape,
+        encoder,
+        families,
+        |set| &set.saved,
+        |key| [("version", key.version.as_str())],
+    )
+}
+
+pub(super) fn lost(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let families: [(&str, &str, Figure); 2] = [
         (
             "tls_resumption_lost_wait_seconds",
             "Time to first byte that refused offers to resume cost, by reason of the refusal.",
-            (|sum| sum.wait_ns) as Part,
+            |sum| sum.wait_ns,
         ),
         (
             "tls_resumption_lost_cpu_seconds",
             "CPU time in handshakes that refused offers to resume cost, by reason of the refusal.",
             |sum| sum.cpu_ns,
         ),
-    ] {
-        let mut metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        for sample in &snapshot.lost {
-            if let Some(sum_ns) = part(&sample.value) {
-                let further = [
-                    ("version", sample.key.version.as_str()),
-                    ("reason", sample.key.reason.as_str()),
-                ];
-                let labels = (common(sample, &sample.key.common), further);
-                seconds(&mut metric, &labels, sum_ns)?;
+    ];
+    spared(
+        scrape,
+        encoder,
+        families,
+        |set| &set.lost,
+        |key| {
+            [
+                ("version", key.version.as_str()),
+                ("reason", key.reason.as_str()),
+            ]
+        },
+    )
+}
+
+/// Writes both figures of sums, where something can be said.
+fn spared<K: aggregate::Labels + Copy + Ord, const N: usize>(
+    scrape: &Scrape,
+    encoder: &mut DescriptorEncoder<'_>,
+    families: [(&str, &str, Figure); 2],
+    family: fn(&SeriesSet) -> &Family<K, SparedSum>,
+    labels: fn(&K) -> Labels<'static, N>,
+) -> fmt::Result {
+    for (name, help, figure) in families {
+        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+        let mut series = Series::new(scrape, metric);
+        for sample in scrape.samples(family) {
+            if let Some(sum_ns) = figure(&sample.value) {
+                series.write(&sample, &labels(&sample.key), |encoder| {
+                    seconds(encoder, sum_ns)
+                })?;
             }
         }
     }
@@ -111,18 +145,8 @@ fn operation(kind: usize) -> &'static str {
     }
 }
 
-/// `version` and `result`.
-pub(super) fn duration_labels(
-    key: &DurationKey,
-) -> (&crate::core::aggregate::Common, Labels<'static, 2>) {
-    let further = [
-        ("version", key.version.as_str()),
-        ("result", key.result.as_str()),
-    ];
-    (&key.common, further)
-}
-
-fn gaps(encoder: &mut DescriptorEncoder<'_>, samples: &[GapSample]) -> fmt::Result {
+pub(super) fn gaps(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let samples = scrape.state.aggregator().gaps();
     let mut metric = encoder.encode_descriptor(
         "tls_time_to_first_byte_gap_seconds",
         "Time to first byte of full handshakes less that of resumed ones, of the last five to ten \
@@ -131,7 +155,7 @@ fn gaps(encoder: &mut DescriptorEncoder<'_>, samples: &[GapSample]) -> fmt::Resu
         None,
         MetricType::Gauge,
     )?;
-    for sample in samples {
+    for sample in &samples {
         for (method, gap_ns) in [("matched", sample.matched_ns), ("plain", sample.plain_ns)] {
             if let Some(gap_ns) = gap_ns {
                 let first = [("role", sample.key.common.role.as_str())];
@@ -150,13 +174,7 @@ fn gaps(encoder: &mut DescriptorEncoder<'_>, samples: &[GapSample]) -> fmt::Resu
     Ok(())
 }
 
-/// Writes one counter of nanoseconds as seconds.
-fn seconds(
-    metric: &mut MetricEncoder<'_>,
-    labels: &impl EncodeLabelSet,
-    nanoseconds: u64,
-) -> fmt::Result {
-    metric
-        .encode_family(labels)?
-        .encode_counter(&(nanoseconds as f64 / 1e9), NO_EXEMPLAR)
+/// Writes a counter of nanoseconds as seconds.
+fn seconds(mut encoder: MetricEncoder<'_>, nanoseconds: u64) -> fmt::Result {
+    encoder.encode_counter(&(nanoseconds as f64 / 1e9), NO_EXEMPLAR)
 }

@@ -23,7 +23,7 @@ pub(in crate::export) fn handshake(server_name: &str) -> Handshake {
     }
 }
 
-fn state() -> State {
+fn state() -> Arc<State> {
     let state = State::new(
         AggregateConfig::default(),
         vec![("pop".into(), "fra1".into())],
@@ -52,7 +52,13 @@ fn state() -> State {
         ("libssl.so.3".into(), "3.0.17".into()),
     ]);
     state.set_probe_hit("SSL_do_handshake", 1_700_000_000.5);
-    state
+    Arc::new(state)
+}
+
+fn render(state: &Arc<State>, format: Format) -> Vec<u8> {
+    let mut body = Vec::new();
+    write(state, format, &mut body).unwrap();
+    body
 }
 
 /// The lines that begin with one of `prefixes`, as they stand.
@@ -72,8 +78,8 @@ fn lines(body: &str, prefixes: &[&str]) -> String {
         .collect()
 }
 
-fn text(state: &State, format: Format) -> String {
-    String::from_utf8(render(state, format).unwrap()).unwrap()
+fn text(state: &Arc<State>, format: Format) -> String {
+    String::from_utf8(render(state, format)).unwrap()
 }
 
 #[test]
@@ -290,7 +296,7 @@ fn self_counters_never_fall() {
 #[test]
 fn coverage_is_one_when_nothing_was_counted_and_never_more() {
     for (described, counted, ratio) in [(0, 0, "1"), (0, 4, "0"), (3, 4, "0.75"), (5, 4, "1")] {
-        let state = State::new(AggregateConfig::default(), Vec::new());
+        let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
         state.set_coverage(Tap::Wire, described, counted);
         let body = text(&state, Format::Prometheus);
         let line = body

@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fs;
+use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -286,7 +287,8 @@ fn post(
         Compression::None => body,
         Compression::Gzip => {
             all.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-            gzip(&body).map_err(|error| never(error.to_string()))?
+            gzip(|out| io::Write::write_all(out, &body))
+                .map_err(|error| never(error.to_string()))?
         }
     };
     *request.body_mut() = Full::new(body.into());

@@ -6,7 +6,7 @@ use super::*;
 
 /// Seconds of signing in all.
 fn signed(aggregator: &Aggregator) -> f64 {
-    let samples = aggregator.snapshot().crypto;
+    let samples = samples(aggregator, |set| &set.crypto);
     samples
         .iter()
         .filter(|sample| sample.key.primitive == primitive::SIGN)
@@ -74,11 +74,11 @@ proptest! {
 fn handshake_with_probes_on_its_primitives_does_not_count_as_cpu_time() {
     let mut aggregator = aggregator(10);
     aggregator.record(&signing("a", 100, true), None, 1);
-    assert!(aggregator.snapshot().cpu.is_empty());
+    assert!(samples(&aggregator, |set| &set.cpu).is_empty());
     let plain = Handshake {
         cpu_ns: Some(900_000),
         ..full("a")
     };
     aggregator.record(&plain, None, 2);
-    assert_eq!(aggregator.snapshot().cpu[0].value.count(), 1);
+    assert_eq!(samples(&aggregator, |set| &set.cpu)[0].value.count(), 1);
 }

@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
+use std::sync::Arc;
+
 use super::*;
 use crate::core::aggregate::AggregateConfig;
 use crate::export::State;
@@ -8,21 +10,21 @@ use crate::export::metrics::tests::handshake;
 
 const START: u64 = 1_000;
 
-fn state() -> State {
+fn state() -> Arc<State> {
     let labels = vec![("pop".to_owned(), "fra1".to_owned())];
     let state = State::new(AggregateConfig::default(), labels);
     for service in ["nginx", "haproxy"] {
         state.record(&handshake("example.com"), Some(service), 0);
     }
     state.record(&handshake("example.org"), None, 0);
-    state
+    Arc::new(state)
 }
 
 fn identity() -> Identity {
     Identity::new("node-1", [("pop", "fra1"), ("host.name", "node-one")])
 }
 
-fn export(state: &State, starts: &mut Starts, now_ns: u64) -> Vec<Batch> {
+fn export(state: &Arc<State>, starts: &mut Starts, now_ns: u64) -> Vec<Batch> {
     requests(&families(state).unwrap(), &identity(), starts, now_ns)
 }
 
@@ -138,7 +140,7 @@ fn a_series_that_comes_back_starts_anew() {
 
 #[test]
 fn requests_stay_small() {
-    let state = State::new(AggregateConfig::default(), Vec::new());
+    let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
     for number in 0..1_000 {
         let name = format!("{number}.example.com");
         state.record(&handshake(&name), Some("nginx"), 0);

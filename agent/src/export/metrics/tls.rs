@@ -1,0 +1,276 @@
+//! What was observed of handshakes, as metrics. Names as they stand in the contract;
+//! `prometheus-client` adds `_total` to counters.
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{
+    DescriptorEncoder, MetricEncoder, NativeHistogram, NativeHistogramBuckets, NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use std::fmt;
+use std::sync::Arc;
+
+use super::series::Series;
+use super::{Labels, NO_EXEMPLAR, Scrape, costs, counter, keys, of_service};
+use crate::core::aggregate::{
+    self, AGE_BOUNDS_NS, DURATION_BOUNDS_NS, DurationKey, Family, Histogram, SeriesSet, labels,
+    native,
+};
+use crate::core::record::alert_direction;
+
+/// Writes one family, or a few that are made from the same series.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    /// Its series belong to server names: it can be made for some names after others.
+    OfNames(fn(&Scrape, &mut DescriptorEncoder<'_>) -> fmt::Result),
+    /// Its series belong to services.
+    OfServices(fn(&Scrape, &mut DescriptorEncoder<'_>) -> fmt::Result),
+}
+
+/// All there is, in the order in which it is written.
+pub(super) const PARTS: [Part; 15] = [
+    Part::OfNames(handshakes),
+    Part::OfNames(durations),
+    Part::OfNames(costs::first_bytes),
+    Part::OfNames(costs::cpu),
+    Part::OfNames(costs::crypto),
+    Part::OfServices(costs::gaps),
+    Part::OfNames(costs::saved),
+    Part::OfNames(costs::lost),
+    Part::OfNames(rejections),
+    Part::OfNames(ticket_ages),
+    Part::OfNames(early_data),
+    Part::OfNames(alerts),
+    Part::OfServices(keys::encode),
+    Part::OfServices(reoffered),
+    Part::OfNames(chain_bytes),
+];
+
+/// Makes a part when it is asked for.
+pub(super) struct PartCollector {
+    pub(super) scrape: Arc<Scrape>,
+    pub(super) part: Part,
+}
+
+impl fmt::Debug for PartCollector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PartCollector").finish_non_exhaustive()
+    }
+}
+
+impl Collector for PartCollector {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let (Part::OfNames(write) | Part::OfServices(write)) = self.part;
+        write(&self.scrape, &mut encoder)
+    }
+}
+
+fn handshakes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    counters(
+        scrape,
+        encoder,
+        (
+            "tls_handshakes",
+            "Finished TLS handshakes, failed ones included.",
+        ),
+        |set| &set.handshakes,
+        |key| {
+            [
+                ("version", key.version.as_str()),
+                ("offered", key.offered.as_str()),
+                ("result", key.result.as_str()),
+            ]
+        },
+    )
+}
+
+fn durations(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    histograms(
+        scrape,
+        encoder,
+        (
+            "tls_handshake_duration_seconds",
+            "First byte of the ClientHello to the end of the handshake at the server.",
+            &DURATION_BOUNDS_NS,
+        ),
+        |set| &set.durations,
+        duration_labels,
+    )
+}
+
+fn rejections(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    counters(
+        scrape,
+        encoder,
+        (
+            "tls_resumption_rejections",
+            "Offers to resume that the server refused, by reason.",
+        ),
+        |set| &set.rejections,
+        |key| [("reason", key.reason.as_str())],
+    )
+}
+
+fn ticket_ages(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    histograms(
+        scrape,
+        encoder,
+        (
+            "tls_ticket_age_seconds",
+            "Age of the session in an offered ticket that the server could decrypt.",
+            &AGE_BOUNDS_NS,
+        ),
+        |set| &set.ticket_ages,
+        |key| [("result", key.result.as_str())],
+    )
+}
+
+fn early_data(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    counters(
+        scrape,
+        encoder,
+        (
+            "tls_early_data",
+            "Handshakes with early data (0-RTT) by what became of it.",
+        ),
+        |set| &set.early_data,
+        |key| [("status", key.status.as_str())],
+    )
+}
+
+fn alerts(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    counters(
+        scrape,
+        encoder,
+        (
+            "tls_alerts",
+            "Alerts that ended a handshake, by description (IANA) and as seen by the process.",
+        ),
+        |set| &set.alerts,
+        |key| {
+            [
+                ("description", labels::alert(key.description)),
+                ("direction", alert_direction(key.sent)),
+            ]
+        },
+    )
+}
+
+fn reoffered(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let samples = scrape.state.aggregator().reoffered();
+    let mut metric = encoder.encode_descriptor(
+        "tls_tickets_reoffered",
+        "Offered tickets that had been offered before: clients that do not use them once.",
+        None,
+        MetricType::Counter,
+    )?;
+    for (service, offered, count) in &samples {
+        let labels = (of_service(service), [("offered", offered.as_str())]);
+        counter(&mut metric, &labels, *count)?;
+    }
+    Ok(())
+}
+
+fn chain_bytes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+    let metric = encoder.encode_descriptor(
+        "tls_server_certificate_chain_bytes",
+        "Length of the server's last Certificate message (TLS 1.2 and older).",
+        None,
+        MetricType::Gauge,
+    )?;
+    let mut series = Series::new(scrape, metric);
+    for sample in scrape.samples(|set| &set.chain_bytes) {
+        series.write(&sample, &[], |mut encoder| {
+            encoder.encode_gauge(&sample.value)
+        })?;
+    }
+    Ok(())
+}
+
+/// `version` and `result`.
+pub(super) fn duration_labels(key: &DurationKey) -> Labels<'static, 2> {
+    [
+        ("version", key.version.as_str()),
+        ("result", key.result.as_str()),
+    ]
+}
+
+/// Writes one family of counters: its name and help, and what labels a series has besides those
+/// that all have.
+fn counters<K: aggregate::Labels + Copy + Ord, const N: usize>(
+    scrape: &Scrape,
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help): (&str, &str),
+    family: fn(&SeriesSet) -> &Family<K, u64>,
+    labels: fn(&K) -> Labels<'static, N>,
+) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+    let mut series = Series::new(scrape, metric);
+    for sample in scrape.samples(family) {
+        series.write(&sample, &labels(&sample.key), |mut encoder| {
+            encoder.encode_counter(&sample.value, NO_EXEMPLAR)
+        })?;
+    }
+    Ok(())
+}
+
+/// Writes one family of histograms: its name, help and bounds, and what labels a series has besides
+/// those that all have.
+pub(super) fn histograms<K: aggregate::Labels + Copy + Ord, const N: usize>(
+    scrape: &Scrape,
+    encoder: &mut DescriptorEncoder<'_>,
+    (name, help, bounds): (&str, &str, &[u64; DURATION_BOUNDS_NS.len()]),
+    family: fn(&SeriesSet) -> &Family<K, Histogram>,
+    labels: fn(&K) -> Labels<'static, N>,
+) -> fmt::Result {
+    let metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
+    let mut series = Series::new(scrape, metric);
+    for sample in scrape.samples(family) {
+        series.write(&sample, &labels(&sample.key), |encoder| {
+            encode_histogram(encoder, bounds, &sample.value)
+        })?;
+    }
+    Ok(())
+}
+
+fn encode_histogram(
+    mut encoder: MetricEncoder<'_>,
+    bounds: &[u64; DURATION_BOUNDS_NS.len()],
+    histogram: &Histogram,
+) -> fmt::Result {
+    // The encoder adds the buckets up itself.
+    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
+    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
+        bucket.0 = bound as f64 / 1e9;
+    }
+    for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {
+        bucket.1 = count;
+    }
+    let sum = histogram.sum_ns as f64 / 1e9;
+    let fine = &histogram.native;
+    let deltas: Vec<i64> = fine.deltas().collect();
+    let length = u32::try_from(deltas.len()).map_err(|_| fmt::Error)?;
+    let native = NativeHistogram {
+        schema: native::SCHEMA,
+        zero_threshold: NATIVE_ZERO_THRESHOLD,
+        zero_count: fine.zeros,
+        negative: NativeHistogramBuckets {
+            spans: &[],
+            deltas: &[],
+        },
+        positive: NativeHistogramBuckets {
+            spans: &[(fine.first, length)],
+            deltas: &deltas,
+        },
+        created: None,
+    };
+    encoder.encode_histogram_with_native::<NoLabelSet>(
+        sum,
+        histogram.count(),
+        &buckets,
+        None,
+        native,
+    )
+}
+
+/// Breadth of the bucket for zero: as in Prometheus' own clients, 2^-128.
+const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
