@@ -5,17 +5,22 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// How often a measurement is made before its failure counts.
 const ATTEMPTS: u32 = 5;
 
+/// Runs `measure` up to five times; see [`within`].
+pub fn measure<T>(measure: impl FnMut() -> T) -> T {
+    within(ATTEMPTS, measure)
+}
+
 /// Runs `measure`, which panics where a figure is wrong, until it passes once. What a busy machine
 /// disturbed comes out right another time; a wrong figure stays wrong. For figures only: whatever
 /// must hold each time is tested without this.
 ///
 /// # Panics
 /// With the last panic of `measure`, if it never passed.
-pub fn measure<T>(mut measure: impl FnMut() -> T) -> T {
-    for attempt in 1..ATTEMPTS {
+pub fn within<T>(attempts: u32, mut measure: impl FnMut() -> T) -> T {
+    for attempt in 1..attempts {
         match catch_unwind(AssertUnwindSafe(&mut measure)) {
             Ok(value) => return value,
-            Err(_) => eprintln!("attempt {attempt} of {ATTEMPTS} failed: measuring again"),
+            Err(_) => eprintln!("attempt {attempt} of {attempts} failed: measuring again"),
         }
     }
     measure()
