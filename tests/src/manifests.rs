@@ -70,6 +70,23 @@ pub fn objects(yaml: &str) -> Result<Vec<Value>> {
     Ok(serde_json::from_slice(&python.stdout)?)
 }
 
+/// Schemas of the operators whose objects these are (Prometheus, Argo Rollouts); what the first says
+/// that is not satisfied.
+pub fn validate_foreign(objects: &[&Value]) -> Result<()> {
+    let scratch = tempfile::NamedTempFile::new()?;
+    serde_json::to_writer(scratch.as_file(), objects)?;
+    let node = Command::new("node")
+        .arg(repository().join("target/node/validate.mjs"))
+        .stdin(scratch.reopen()?)
+        .output()?;
+    ensure!(
+        node.status.success(),
+        "{}",
+        String::from_utf8_lossy(&node.stderr)
+    );
+    Ok(())
+}
+
 /// Kubernetes' own schema, nothing unknown allowed; what it says where it is not satisfied.
 pub fn validate(yaml: &Path, version: &str) -> Result<()> {
     let validate = repository().join("target/python/bin/kubernetes-validate");

@@ -3,11 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use resumetry_tests::manifests::{helm, kustomize, objects, validate};
+use resumetry_tests::manifests::{helm, kustomize, objects, validate, validate_foreign};
+use resumetry_tests::repository;
 use serde_json::{Value, json};
 
-/// Not in Kubernetes' own schema: the Prometheus operator's.
-const FOREIGN: &str = "monitoring.coreos.com/v1";
+/// Not in Kubernetes' own schema: those of the Prometheus operator and of Argo Rollouts.
+const FOREIGN: [&str; 2] = ["monitoring.coreos.com/v1", "argoproj.io/v1alpha1"];
 
 /// By kind and name.
 fn by_name(yaml: &str) -> BTreeMap<String, Value> {
@@ -96,12 +97,27 @@ fn values_leave_out_what_they_should() {
     assert_eq!(mounted, false);
 }
 
+/// Objects that are not Kubernetes' own.
+fn foreign(yaml: &str) -> Vec<Value> {
+    let objects = objects(yaml).unwrap().into_iter();
+    objects
+        .filter(|object| FOREIGN.contains(&object["apiVersion"].as_str().unwrap()))
+        .collect()
+}
+
 #[test]
-fn nothing_but_the_operators_objects_is_foreign() {
-    for object in objects(&kustomize("kustomize-monitoring").unwrap()).unwrap() {
-        let version = object["apiVersion"].as_str().unwrap();
-        let kind = object["kind"].as_str().unwrap();
-        let foreign = ["PodMonitor", "PrometheusRule"].contains(&kind);
-        assert_eq!(version == FOREIGN, foreign, "{kind}");
-    }
+fn operators_take_their_objects() {
+    let monitoring = kustomize("kustomize-monitoring").unwrap();
+    let monitors = foreign(&monitoring);
+    let kinds: Vec<_> = monitors.iter().map(|object| &object["kind"]).collect();
+    assert_eq!(kinds, ["PodMonitor", "PrometheusRule"]);
+    let path = repository().join("deploy/rollouts/argo-rollouts.yaml");
+    let templates = foreign(&std::fs::read_to_string(path).unwrap());
+    assert!(!templates.is_empty());
+    validate_foreign(&monitors.iter().chain(&templates).collect::<Vec<_>>()).unwrap();
+
+    // The check can fail.
+    let mut wrong = monitors[0].clone();
+    wrong["spec"]["podMetricsEndpoints"][0]["port"] = json!(9650);
+    assert!(validate_foreign(&[&wrong]).is_err());
 }

@@ -6,6 +6,7 @@
 mod apt;
 mod foreign;
 mod needs;
+mod node;
 mod python;
 mod root;
 
@@ -64,6 +65,7 @@ pub fn for_tests() -> Result<()> {
     foreign::fetch()?;
     root::fetch()?;
     python::install()?;
+    node::install()?;
     install_components()?;
     install_cargo_tool(
         "cargo-deny",
