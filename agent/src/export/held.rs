@@ -1,5 +1,6 @@
-//! A body that is made at once and taken slowly: what is beyond its beginning is held compressed,
-//! so that ten thousand server names take no more memory than a thousand while a client reads.
+//! Bytes that are made before they can be sent, since a slow client takes them or their number comes
+//! first: what is beyond their beginning is held compressed, so that ten thousand server names take
+//! little more memory than a thousand.
 
 use std::io::{self, Read as _, Write};
 
@@ -9,30 +10,30 @@ use flate2::read::DeflateDecoder;
 use flate2::write::DeflateEncoder;
 
 /// Bytes that are held as they are: more than the metrics of a thousand names.
-const MOST_PLAIN: usize = 4 << 20;
+const MOST_PLAIN: usize = 5 << 19;
 
 /// Bytes that are unpacked at a time.
 const PART: usize = 64 << 10;
 
 /// What was written so far.
-pub(super) struct Held {
+#[derive(Default)]
+pub(in crate::export) struct Held {
     plain: Vec<u8>,
     packed: Option<DeflateEncoder<Vec<u8>>>,
     length: usize,
 }
 
 impl Held {
-    /// Nothing yet, with room for so many bytes, within reason.
-    pub(super) fn with_capacity(room: usize) -> Self {
+    /// Nothing yet, with room for much: memory that is not written to is none.
+    pub(in crate::export) fn roomy() -> Self {
         Held {
-            plain: Vec::with_capacity(room.min(MOST_PLAIN)),
-            packed: None,
-            length: 0,
+            plain: Vec::with_capacity(MOST_PLAIN),
+            ..Held::default()
         }
     }
 
     /// Bytes in all.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::export) fn len(&self) -> usize {
         self.length
     }
 
@@ -40,7 +41,7 @@ impl Held {
     ///
     /// # Errors
     /// None in practice: it is all in memory.
-    pub(super) fn into_parts(
+    pub(in crate::export) fn into_parts(
         self,
     ) -> io::Result<impl Iterator<Item = io::Result<Bytes>> + Send + 'static> {
         let packed = self.packed.map(DeflateEncoder::finish).transpose()?;
@@ -89,7 +90,7 @@ mod tests {
 
     /// What comes out of a body of so many lines, and what was held of it meanwhile.
     fn through(lines: usize) -> (String, Vec<u8>, usize) {
-        let mut held = Held::with_capacity(1 << 30);
+        let mut held = Held::roomy();
         let mut text = String::new();
         for line in 0..lines {
             let line = format!("tls_handshakes_total{{server_name=\"host{line}\"}} {line}\n");

@@ -5,18 +5,22 @@ mod costs;
 mod keys;
 mod protobuf;
 mod series;
+mod text;
 mod tls;
 
 use axum::http::HeaderMap;
 use axum::http::header::ACCEPT;
 use prometheus_client::encoding::{
-    EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_protobuf, prometheus_text, text,
+    EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_protobuf, prometheus_text,
 };
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::{fmt, io};
 
+use self::series::Sink;
+use self::text::Text;
 use self::tls::{Part, PartCollector};
 use super::State;
 use super::metrics_self::SelfCollector;
@@ -96,31 +100,21 @@ impl Format {
 /// # Errors
 /// Those of `out`.
 pub fn write(state: &Arc<State>, format: Format, out: &mut impl io::Write) -> io::Result<()> {
-    let mut out = Text(out);
-    match format {
-        Format::Protobuf => protobuf::write(state, out.0)?,
-        Format::OpenMetrics => {
-            for registry in Scrape::of(state, Form::Text).registries() {
-                text::encode_registry(&mut out, &registry).map_err(io::Error::other)?;
-            }
-            text::encode_eof(&mut out).map_err(io::Error::other)?;
-        }
-        Format::Prometheus => {
-            for registry in Scrape::of(state, Form::Text).registries() {
-                prometheus_text::encode(&mut out, &registry).map_err(io::Error::other)?;
-            }
-        }
+    if format == Format::Protobuf {
+        return protobuf::write(state, out);
     }
-    Ok(())
-}
-
-/// Takes text to where bytes go.
-struct Text<'a, W>(&'a mut W);
-
-impl<W: io::Write> fmt::Write for Text<'_, W> {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        self.0.write_all(text.as_bytes()).map_err(|_| fmt::Error)
+    let scrape = Scrape::of(state, true);
+    let mut text = Text::new(out, format);
+    for part in tls::PARTS {
+        match part {
+            Part::OfNames(write) => write(&scrape, &mut Sink::Text(&mut text)),
+            Part::OfServices(_) => text.registry(&scrape.registry(part)),
+        }
+        .map_err(io::Error::other)?;
     }
+    text.registry(&scrape.own_registry())
+        .map_err(io::Error::other)?;
+    text.end()
 }
 
 /// The same as families of Prometheus' data model, without the constant labels.
@@ -128,25 +122,14 @@ pub(super) fn families(
     state: &Arc<State>,
 ) -> Result<Vec<prometheus_protobuf::prometheus_data_model::MetricFamily>, fmt::Error> {
     let mut families = Vec::new();
-    for registry in Scrape::of(state, Form::Bare).registries() {
+    for registry in Scrape::of(state, false).registries() {
         families.append(&mut prometheus_protobuf::encode(&registry)?);
     }
     Ok(families)
 }
 
 /// Server names whose series are copied at a time.
-const NAMES_AT_A_TIME: usize = 64;
-
-/// What becomes of the series.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Form {
-    /// Text of either kind.
-    Text,
-    /// Objects.
-    Objects,
-    /// Objects without the constant labels.
-    Bare,
-}
+const NAMES_AT_A_TIME: usize = 256;
 
 /// What a scrape is made from.
 #[derive(Debug)]
@@ -156,35 +139,42 @@ struct Scrape {
     names: Vec<Arc<str>>,
     /// Added to CLOCK_MONOTONIC it gives Unix time.
     wall_offset_ns: i128,
-    form: Form,
+    /// Whether the constant labels are shown.
+    has_labels: bool,
 }
 
 impl Scrape {
-    fn of(state: &Arc<State>, form: Form) -> Arc<Self> {
+    fn of(state: &Arc<State>, has_labels: bool) -> Arc<Self> {
         let mut names = state.aggregator().names();
         names.sort_unstable();
         Arc::new(Scrape {
             state: Arc::clone(state),
             names,
             wall_offset_ns: state.wall_offset_ns(),
-            form,
+            has_labels,
         })
     }
 
-    /// A copy of one family, made as it is read.
-    fn samples<K: aggregate::Labels + Copy + Ord, V: Clone + Default>(
+    /// Hands over a copy of each series of one family.
+    fn each<K: aggregate::Labels + Copy + Ord, V: Clone + Default>(
         &self,
         family: fn(&SeriesSet) -> &Family<K, V>,
-    ) -> impl Iterator<Item = Sample<K, V>> {
-        let names = self.names.chunks(NAMES_AT_A_TIME);
-        names.flat_map(move |names| self.state.aggregator().samples(names, family))
+        mut take: impl FnMut(Sample<K, V>) -> fmt::Result,
+    ) -> fmt::Result {
+        let mut samples = Vec::new();
+        for names in self.names.chunks(NAMES_AT_A_TIME) {
+            self.state.aggregator().samples(names, family, &mut samples);
+            samples.drain(..).try_for_each(&mut take)?;
+        }
+        Ok(())
     }
 
     /// Constant labels of what is observed.
     fn labels(&self) -> &[(String, String)] {
-        match self.form {
-            Form::Text | Form::Objects => &self.state.labels,
-            Form::Bare => &[],
+        if self.has_labels {
+            &self.state.labels
+        } else {
+            &[]
         }
     }
 
@@ -197,12 +187,7 @@ impl Scrape {
 
     /// A part of what is observed.
     fn registry(self: &Arc<Self>, part: Part) -> Registry {
-        let labels = match part {
-            // `Series` has them.
-            Part::OfNames(_) if self.form == Form::Text => &[],
-            _ => self.labels(),
-        };
-        let labels = labels.iter().cloned();
+        let labels = self.labels().iter().cloned();
         let mut registry =
             Registry::with_labels(labels.map(|(name, value)| (name.into(), value.into())));
         let scrape = Arc::clone(self);
@@ -228,6 +213,9 @@ pub(super) type Labels<'a, const N: usize> = [(&'static str, &'a str); N];
 
 /// Absent exemplar, for encoders that take one.
 pub(super) const NO_EXEMPLAR: Option<&Exemplar<NoLabelSet, f64>> = None;
+
+/// Absent exemplars of a histogram.
+const NO_EXEMPLARS: Option<&HashMap<usize, Exemplar<NoLabelSet, f64>>> = None;
 
 /// Writes one counter of a family.
 pub(super) fn counter(

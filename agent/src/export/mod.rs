@@ -86,10 +86,11 @@ impl State {
 
     /// Quota per server name and role, busiest first.
     fn quotas(&self) -> Vec<Quota> {
-        let handshakes = {
+        let mut handshakes = Vec::new();
+        {
             let aggregator = lock(&self.aggregator);
-            aggregator.samples(&aggregator.names(), |set| &set.handshakes)
-        };
+            aggregator.samples(&aggregator.names(), |set| &set.handshakes, &mut handshakes);
+        }
         Quota::of(&handshakes)
     }
 

@@ -20,7 +20,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -205,8 +204,6 @@ struct Shared {
     /// Held while a response is made of all series: many clients at once must not take more than
     /// one core, nor the pipeline's lock more than one after the other.
     turn: Arc<Mutex<()>>,
-    /// Bytes of the last `/metrics` that was not compressed, so that the next has room at once.
-    last_length: Arc<AtomicUsize>,
 }
 
 fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
@@ -224,7 +221,6 @@ fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
         .with_state(Shared {
             state,
             turn: Arc::default(),
-            last_length: Arc::default(),
         })
 }
 
@@ -260,16 +256,14 @@ async fn metrics(extract::State(shared): extract::State<Shared>, headers: Header
         let encoding = made.is_some().then_some(AppendHeaders(encoding));
         return (vary, encoding, respond(format.content_type(), made)).into_response();
     }
-    let last_length = shared.last_length.load(Ordering::Relaxed);
     let made = shared
         .make(move |state| {
-            let mut body = Held::with_capacity(last_length + last_length / 8);
+            let mut body = Held::roomy();
             metrics::write(state, format, &mut body).ok()?;
             Some((body.len(), body.into_parts().ok()?))
         })
         .await;
     let made = made.map(|(length, parts)| {
-        shared.last_length.store(length, Ordering::Relaxed);
         let length = AppendHeaders([(header::CONTENT_LENGTH, length)]);
         (length, Body::from_stream(stream::iter(parts)))
     });

@@ -108,14 +108,14 @@ impl Aggregator {
         }
     }
 
-    /// A copy of the series of one family: those of one name after the other, where it is still
+    /// Adds a copy of the series of one family: those of one name after the other, where it is still
     /// there, in the order of their labels.
     pub fn samples<K: Labels + Copy + Ord, V: Clone + Default>(
         &self,
         names: &[Arc<str>],
         family: fn(&SeriesSet) -> &Family<K, V>,
-    ) -> Vec<Sample<K, V>> {
-        let mut samples = Vec::with_capacity(names.len());
+        samples: &mut Vec<Sample<K, V>>,
+    ) {
         for name in names {
             let Some(set) = self.set(name) else {
                 continue;
@@ -127,7 +127,6 @@ impl Aggregator {
                 value: value.clone(),
             }));
         }
-        samples
     }
 
     /// Ticket keys and what became of them, by service.

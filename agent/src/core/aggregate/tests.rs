@@ -45,7 +45,9 @@ fn samples<K: Labels + Copy + Ord, V: Clone + Default>(
 ) -> Vec<Sample<K, V>> {
     let mut names = aggregator.names();
     names.sort_unstable();
-    aggregator.samples(&names, family)
+    let mut samples = Vec::new();
+    aggregator.samples(&names, family, &mut samples);
+    samples
 }
 
 /// Handshakes by server name.

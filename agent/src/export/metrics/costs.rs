@@ -1,13 +1,13 @@
 //! What handshakes cost and what resuming spares, as metrics.
 
 use agent_common::primitive;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use std::fmt;
 
-use super::series::Series;
+use super::series::{Sink, Value};
 use super::tls::{duration_labels, histograms};
-use super::{Labels, NO_EXEMPLAR, Scrape, of_service};
+use super::{Labels, Scrape, of_service};
 use crate::core::aggregate::{
     self, CPU_BOUNDS_NS, DURATION_BOUNDS_NS, Family, SeriesSet, SparedSum,
 };
@@ -15,10 +15,10 @@ use crate::core::aggregate::{
 /// One of the two figures of a sum.
 type Figure = fn(&SparedSum) -> Option<u64>;
 
-pub(super) fn first_bytes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn first_bytes(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     histograms(
         scrape,
-        encoder,
+        sink,
         (
             "tls_time_to_first_byte_seconds",
             "TCP established to the first byte of the response, as the client sees it \
@@ -30,10 +30,10 @@ pub(super) fn first_bytes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) 
     )
 }
 
-pub(super) fn cpu(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn cpu(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     histograms(
         scrape,
-        encoder,
+        sink,
         (
             "tls_handshake_cpu_seconds",
             "On-CPU time of the serving thread inside the handshake (sampled by \
@@ -45,23 +45,23 @@ pub(super) fn cpu(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::
     )
 }
 
-pub(super) fn crypto(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let metric = encoder.encode_descriptor(
+pub(super) fn crypto(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    let mut series = sink.counters(
+        scrape,
         "tls_crypto_cpu_seconds",
         "On-CPU time in cryptographic primitives of handshakes, estimated from those timed in \
          windows (--primitives): each stands for all of its kind since the last.",
-        None,
-        MetricType::Counter,
     )?;
-    let mut series = Series::new(scrape, metric);
-    for sample in scrape.samples(|set| &set.crypto) {
-        let further = [("operation", operation(sample.key.primitive))];
-        series.write(&sample, &further, |encoder| seconds(encoder, sample.value))?;
-    }
-    Ok(())
+    scrape.each(
+        |set| &set.crypto,
+        |sample| {
+            let further = [("operation", operation(sample.key.primitive))];
+            series.write(&sample, &further, seconds(sample.value))
+        },
+    )
 }
 
-pub(super) fn saved(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn saved(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     let families: [(&str, &str, Figure); 2] = [
         (
             "tls_resumption_saved_wait_seconds",
@@ -78,14 +78,14 @@ pub(super) fn saved(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt
     ];
     spared(
         scrape,
-        encoder,
+        sink,
         families,
         |set| &set.saved,
         |key| [("version", key.version.as_str())],
     )
 }
 
-pub(super) fn lost(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+pub(super) fn lost(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     let families: [(&str, &str, Figure); 2] = [
         (
             "tls_resumption_lost_wait_seconds",
@@ -100,7 +100,7 @@ pub(super) fn lost(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt:
     ];
     spared(
         scrape,
-        encoder,
+        sink,
         families,
         |set| &set.lost,
         |key| {
@@ -115,21 +115,17 @@ pub(super) fn lost(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt:
 /// Writes both figures of sums, where something can be said.
 fn spared<K: aggregate::Labels + Copy + Ord, const N: usize>(
     scrape: &Scrape,
-    encoder: &mut DescriptorEncoder<'_>,
+    sink: &mut Sink<'_, '_>,
     families: [(&str, &str, Figure); 2],
     family: fn(&SeriesSet) -> &Family<K, SparedSum>,
     labels: fn(&K) -> Labels<'static, N>,
 ) -> fmt::Result {
     for (name, help, figure) in families {
-        let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-        let mut series = Series::new(scrape, metric);
-        for sample in scrape.samples(family) {
-            if let Some(sum_ns) = figure(&sample.value) {
-                series.write(&sample, &labels(&sample.key), |encoder| {
-                    seconds(encoder, sum_ns)
-                })?;
-            }
-        }
+        let mut series = sink.counters(scrape, name, help)?;
+        scrape.each(family, |sample| match figure(&sample.value) {
+            Some(sum_ns) => series.write(&sample, &labels(&sample.key), seconds(sum_ns)),
+            None => Ok(()),
+        })?;
     }
     Ok(())
 }
@@ -174,7 +170,7 @@ pub(super) fn gaps(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt:
     Ok(())
 }
 
-/// Writes a counter of nanoseconds as seconds.
-fn seconds(mut encoder: MetricEncoder<'_>, nanoseconds: u64) -> fmt::Result {
-    encoder.encode_counter(&(nanoseconds as f64 / 1e9), NO_EXEMPLAR)
+/// Nanoseconds as a value.
+fn seconds(nanoseconds: u64) -> Value {
+    Value::Real(nanoseconds as f64 / 1e9)
 }

@@ -1,94 +1,258 @@
-//! Writes series with the labels that all families of server names have.
+//! Series of server names, with the labels that all their families have: as text, as messages, or as
+//! what `prometheus-client` builds.
 
-use prometheus_client::encoding::{EncodeLabelSet, LabelSetEncoder, MetricEncoder};
-use std::fmt::{self, Write as _};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeLabelSet, MetricEncoder, NativeHistogram, NativeHistogramBuckets,
+    NoLabelSet,
+};
+use prometheus_client::metrics::MetricType;
+use std::fmt;
 use std::sync::Arc;
 
-use super::{Form, Labels, Scrape, of_service};
-use crate::core::aggregate::{self, Common, Sample, Service};
+use super::protobuf::{self, Messages, Points};
+use super::text::{self, Lines, Text};
+use super::{Labels, NO_EXEMPLAR, Scrape, of_service};
+use crate::core::aggregate::{
+    self, Common, DURATION_BOUNDS_NS, Histogram, Sample, Service, native,
+};
 
-/// The series of one family.
-///
-/// In text the labels stand in every line, and a histogram has eighteen: they are written out once
-/// for a series, those that all families have once for all series that share them. That halves the
-/// time of a scrape.
-pub(super) struct Series<'a> {
-    scrape: &'a Scrape,
-    metric: MetricEncoder<'a>,
-    /// Whose labels `text` begins with, and how far.
-    shared: Option<(Arc<str>, Arc<Service>, Common)>,
-    shared_length: usize,
-    /// Labels without the value of the last and what encloses it.
-    text: String,
+/// Upper bounds of a histogram's buckets, nanoseconds.
+pub(super) type Bounds = [u64; DURATION_BOUNDS_NS.len()];
+
+/// Where families go.
+pub(super) enum Sink<'s, 'e> {
+    Objects(&'s mut DescriptorEncoder<'e>),
+    Text(&'s mut Text<'e>),
+    Messages(&'s mut Messages),
 }
 
-impl<'a> Series<'a> {
-    pub(super) fn new(scrape: &'a Scrape, metric: MetricEncoder<'a>) -> Self {
-        Series {
-            scrape,
-            metric,
-            shared: None,
-            shared_length: 0,
-            text: String::new(),
-        }
+/// What a series stands at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Value {
+    Whole(u64),
+    Real(f64),
+}
+
+/// The series of one family.
+pub(super) struct Series<'a> {
+    scrape: &'a Scrape,
+    kind: MetricType,
+    bounds: Option<&'a Bounds>,
+    form: Form<'a>,
+}
+
+enum Form<'a> {
+    Objects(MetricEncoder<'a>),
+    Text(Lines<'a>, Written<String>),
+    Messages(Points<'a>, Written<Vec<u8>>),
+}
+
+/// Where labels are written.
+trait Buffer: Default {
+    fn push(&mut self, name: &str, value: &str);
+    fn len(&self) -> usize;
+    fn truncate(&mut self, length: usize);
+}
+
+impl Buffer for String {
+    fn push(&mut self, name: &str, value: &str) {
+        text::push_label(self, name, value);
     }
 
-    /// Writes one series with these further labels; `value` writes its value.
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.truncate(length);
+    }
+}
+
+impl Buffer for Vec<u8> {
+    fn push(&mut self, name: &str, value: &str) {
+        protobuf::push_label(self, name, value);
+    }
+
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn truncate(&mut self, length: usize) {
+        self.truncate(length);
+    }
+}
+
+/// Labels of the last series as they are sent: those that all families have are written once for all series
+/// that share them.
+#[derive(Default)]
+struct Written<B> {
+    labels: B,
+    /// Whose labels it begins with, and how far.
+    shared: Option<(Arc<str>, Arc<Service>, Common)>,
+    shared_length: usize,
+}
+
+impl Sink<'_, '_> {
+    /// Begins a family of counters; `_total` is added to its name.
+    pub(super) fn counters<'a>(
+        &'a mut self,
+        scrape: &'a Scrape,
+        name: &'a str,
+        help: &'a str,
+    ) -> Result<Series<'a>, fmt::Error> {
+        self.family(scrape, name, help, MetricType::Counter, None)
+    }
+
+    pub(super) fn gauges<'a>(
+        &'a mut self,
+        scrape: &'a Scrape,
+        name: &'a str,
+        help: &'a str,
+    ) -> Result<Series<'a>, fmt::Error> {
+        self.family(scrape, name, help, MetricType::Gauge, None)
+    }
+
+    pub(super) fn histograms<'a>(
+        &'a mut self,
+        scrape: &'a Scrape,
+        name: &'a str,
+        help: &'a str,
+        bounds: &'a Bounds,
+    ) -> Result<Series<'a>, fmt::Error> {
+        self.family(scrape, name, help, MetricType::Histogram, Some(bounds))
+    }
+
+    fn family<'a>(
+        &'a mut self,
+        scrape: &'a Scrape,
+        name: &'a str,
+        help: &'a str,
+        kind: MetricType,
+        bounds: Option<&'a Bounds>,
+    ) -> Result<Series<'a>, fmt::Error> {
+        let form = match self {
+            Sink::Objects(encoder) => {
+                Form::Objects(encoder.encode_descriptor(name, help, None, kind)?)
+            }
+            Sink::Text(text) => {
+                let lines = text.family(name, help, kind, bounds)?;
+                Form::Text(lines, Written::default())
+            }
+            Sink::Messages(messages) => {
+                let points = messages.family(name, help, kind).map_err(|_| fmt::Error)?;
+                Form::Messages(points, Written::default())
+            }
+        };
+        Ok(Series {
+            scrape,
+            kind,
+            bounds,
+            form,
+        })
+    }
+}
+
+impl Series<'_> {
+    /// Writes a counter or gauge with these further labels.
     pub(super) fn write<K: aggregate::Labels, V, const N: usize>(
         &mut self,
         sample: &Sample<K, V>,
         further: &Labels<'_, N>,
-        value: impl FnOnce(MetricEncoder<'_>) -> fmt::Result,
+        value: Value,
     ) -> fmt::Result {
-        let common = sample.key.common();
-        if self.scrape.form != Form::Text {
-            let labels = (shared(sample, common), *further);
-            return value(self.metric.encode_family(&labels)?);
+        match &mut self.form {
+            Form::Objects(metric) => {
+                let labels = (shared(sample), *further);
+                let mut series = metric.encode_family(&labels)?;
+                match (self.kind, value) {
+                    (MetricType::Counter, Value::Whole(value)) => {
+                        series.encode_counter(&value, NO_EXEMPLAR)
+                    }
+                    (MetricType::Counter, Value::Real(value)) => {
+                        series.encode_counter(&value, NO_EXEMPLAR)
+                    }
+                    (_, Value::Whole(value)) => series.encode_gauge(&value),
+                    (_, Value::Real(value)) => series.encode_gauge(&value),
+                }
+            }
+            Form::Text(lines, written) => {
+                lines.value(written.set(self.scrape, sample, further), value)
+            }
+            Form::Messages(points, written) => {
+                let labels = written.set(self.scrape, sample, further);
+                let written = points.value(labels, self.kind, value);
+                written.map_err(|_| fmt::Error)
+            }
         }
-        self.share(sample, common)?;
-        self.text.truncate(self.shared_length);
-        let mut last = ("transport", common.transport.as_str());
-        for &label in further {
-            push(&mut self.text, last)?;
-            last = label;
-        }
-        self.text.push_str(last.0);
-        let labels = Written {
-            text: &self.text,
-            last: last.1,
-        };
-        value(self.metric.encode_family(&labels)?)
     }
 
-    /// Begins `text` with what the series before may have had as well.
-    fn share<K, V>(&mut self, sample: &Sample<K, V>, common: &Common) -> fmt::Result {
+    /// Writes a histogram with these further labels.
+    pub(super) fn write_histogram<K: aggregate::Labels, const N: usize>(
+        &mut self,
+        sample: &Sample<K, Histogram>,
+        further: &Labels<'_, N>,
+    ) -> fmt::Result {
+        let bounds = self.bounds.ok_or(fmt::Error)?;
+        match &mut self.form {
+            Form::Objects(metric) => {
+                let labels = (shared(sample), *further);
+                encode_histogram(metric.encode_family(&labels)?, bounds, &sample.value)
+            }
+            Form::Text(lines, written) => {
+                lines.histogram(written.set(self.scrape, sample, further), &sample.value)
+            }
+            Form::Messages(points, written) => {
+                let labels = written.set(self.scrape, sample, further);
+                let written = points.histogram(labels, bounds, &sample.value);
+                written.map_err(|_| fmt::Error)
+            }
+        }
+    }
+}
+
+impl<B: Buffer> Written<B> {
+    /// All labels of a series.
+    fn set<K: aggregate::Labels, V, const N: usize>(
+        &mut self,
+        scrape: &Scrape,
+        sample: &Sample<K, V>,
+        further: &Labels<'_, N>,
+    ) -> &B {
+        let common = sample.key.common();
         let is_shared = self.shared.as_ref().is_some_and(|(name, service, before)| {
             Arc::ptr_eq(name, &sample.server_name)
                 && Arc::ptr_eq(service, &sample.service)
                 && before == common
         });
+        let labels = &mut self.labels;
         if is_shared {
-            return Ok(());
+            labels.truncate(self.shared_length);
+        } else {
+            labels.truncate(0);
+            for (name, value) in scrape.labels() {
+                labels.push(name, value);
+            }
+            labels.push("role", common.role.as_str());
+            labels.push("server_name", &sample.server_name);
+            labels.push("service", &sample.service.name);
+            for (name, value) in &sample.service.labels {
+                labels.push(name, value);
+            }
+            labels.push("transport", common.transport.as_str());
+            self.shared_length = labels.len();
+            let (name, service) = (&sample.server_name, &sample.service);
+            self.shared = Some((Arc::clone(name), Arc::clone(service), *common));
         }
-        self.text.clear();
-        for (name, value) in self.scrape.labels() {
-            push(&mut self.text, (name, value))?;
+        for (name, value) in further {
+            labels.push(name, value);
         }
-        push(&mut self.text, ("role", common.role.as_str()))?;
-        push(&mut self.text, ("server_name", &sample.server_name))?;
-        push(&mut self.text, ("service", &sample.service.name))?;
-        for (name, value) in &sample.service.labels {
-            push(&mut self.text, (name, value))?;
-        }
-        self.shared_length = self.text.len();
-        let (name, service) = (&sample.server_name, &sample.service);
-        self.shared = Some((Arc::clone(name), Arc::clone(service), *common));
-        Ok(())
+        labels
     }
 }
 
 /// Labels that every family of server names has.
-fn shared<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> impl EncodeLabelSet + 'a {
+fn shared<K: aggregate::Labels, V>(sample: &Sample<K, V>) -> impl EncodeLabelSet {
+    let common = sample.key.common();
     let first = [
         ("role", common.role.as_str()),
         ("server_name", &*sample.server_name),
@@ -97,38 +261,45 @@ fn shared<'a, K, V>(sample: &'a Sample<K, V>, common: &Common) -> impl EncodeLab
     ((first, of_service(&sample.service)), last)
 }
 
-/// Writes a label that another follows, as both text formats have it.
-fn push(text: &mut String, (name, value): (&str, &str)) -> fmt::Result {
-    text.push_str(name);
-    text.push_str("=\"");
-    if value.contains(['\\', '"', '\n']) {
-        for character in value.chars() {
-            match character {
-                '\\' | '"' => write!(text, "\\{character}")?,
-                '\n' => text.push_str("\\n"),
-                other => text.push(other),
-            }
-        }
-    } else {
-        text.push_str(value);
+fn encode_histogram(
+    mut encoder: MetricEncoder<'_>,
+    bounds: &[u64; DURATION_BOUNDS_NS.len()],
+    histogram: &Histogram,
+) -> fmt::Result {
+    // The encoder adds the buckets up itself.
+    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
+    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
+        bucket.0 = bound as f64 / 1e9;
     }
-    text.push_str("\",");
-    Ok(())
+    for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {
+        bucket.1 = count;
+    }
+    let sum = histogram.sum_ns as f64 / 1e9;
+    let fine = &histogram.native;
+    let deltas: Vec<i64> = fine.deltas().collect();
+    let length = u32::try_from(deltas.len()).map_err(|_| fmt::Error)?;
+    let native = NativeHistogram {
+        schema: native::SCHEMA,
+        zero_threshold: NATIVE_ZERO_THRESHOLD,
+        zero_count: fine.zeros,
+        negative: NativeHistogramBuckets {
+            spans: &[],
+            deltas: &[],
+        },
+        positive: NativeHistogramBuckets {
+            spans: &[(fine.first, length)],
+            deltas: &deltas,
+        },
+        created: None,
+    };
+    encoder.encode_histogram_with_native::<NoLabelSet>(
+        sum,
+        histogram.count(),
+        &buckets,
+        None,
+        native,
+    )
 }
 
-/// Labels in text, but for the value of the last: to the encoder one label with a long name.
-struct Written<'a> {
-    text: &'a str,
-    last: &'a str,
-}
-
-impl EncodeLabelSet for Written<'_> {
-    fn encode(&self, encoder: &mut LabelSetEncoder<'_>) -> fmt::Result {
-        let mut label = encoder.encode_label();
-        let mut key = label.encode_label_key()?;
-        key.write_str(self.text)?;
-        let mut value = key.encode_label_value()?;
-        value.write_str(self.last)?;
-        value.finish()
-    }
-}
+/// Breadth of the bucket for zero: as in Prometheus' own clients, 2^-128.
+pub(super) const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;

@@ -5,7 +5,7 @@ use expect_test::expect;
 
 use super::*;
 use crate::core::aggregate::AggregateConfig;
-use crate::core::record::{Alert, Handshake, Method, ServerName, Source};
+use crate::core::record::{Alert, Handshake, Method, ServerName, Source, Spared};
 use crate::core::sample;
 use crate::export::EventLoss;
 use crate::tap::Tap;
@@ -78,13 +78,69 @@ fn lines(body: &str, prefixes: &[&str]) -> String {
         .collect()
 }
 
-fn text(state: &Arc<State>, format: Format) -> String {
+fn body(state: &Arc<State>, format: Format) -> String {
     String::from_utf8(render(state, format)).unwrap()
+}
+
+/// What `prometheus-client` writes of what is observed.
+fn by_the_library(state: &Arc<State>, format: Format) -> String {
+    let mut body = String::new();
+    for registry in Scrape::of(state, true).registries() {
+        text::by_the_library(&mut body, &registry, format).unwrap();
+    }
+    body
+}
+
+#[test]
+fn all_formats_are_what_the_library_writes_byte_by_byte() {
+    // Between name and labels stands `le` in one of the formats, behind all in the other.
+    for (format, labels) in [
+        (Format::OpenMetrics, Vec::new()),
+        (
+            Format::Prometheus,
+            vec![("pop".into(), "a\\b\"c\nd".into())],
+        ),
+    ] {
+        let state = State::new(AggregateConfig::default(), labels);
+        for (number, service) in ["nginx", "a \"b\"\n\\", "ü"].into_iter().enumerate() {
+            for resumed in [false, true] {
+                let number = number as u64 + u64::from(resumed);
+                let handshake = Handshake {
+                    resumed,
+                    early_data_offered: resumed,
+                    handshake_ns: Some(1_234_567_890 >> (number * 7)),
+                    time_to_first_byte_ns: Some(1 << (number * 12)),
+                    cpu_ns: Some(3_600_000_000_000 * number),
+                    ticket_age_ns: Some(7 * 86_400_000_000_000),
+                    primitives_ns: (number == 1).then_some([1, 20_000, 3, 0, 5_000_000]),
+                    spared: Some(Spared {
+                        wait_ns: Some(number * 1_000_001),
+                        cpu_ns: None,
+                    }),
+                    ..handshake(&format!("{number}.example.com"))
+                };
+                state.record(&handshake, Some(service), 0);
+            }
+        }
+        let state = Arc::new(state);
+        let mut messages = Vec::new();
+        for part in tls::PARTS {
+            let part = Scrape::of(&state, true).registry(part);
+            messages.extend(prometheus_protobuf::encode_to_vec(&part).unwrap());
+        }
+        // What follows is of the agent itself.
+        let ours = render(&state, Format::Protobuf);
+        assert!(messages.len() > 5_000 && ours.starts_with(&messages));
+        let observed = |body: String| lines(&body, &["tls_"]);
+        let ours = observed(body(&state, format));
+        assert!(ours.lines().count() > 300, "{ours}");
+        assert_eq!(ours, observed(by_the_library(&state, format)));
+    }
 }
 
 #[test]
 fn plain_text_names_counters_with_their_suffix() {
-    let body = text(&state(), Format::Prometheus);
+    let body = body(&state(), Format::Prometheus);
     expect![[r##"
         # HELP tls_handshakes_total Finished TLS handshakes, failed ones included.
         # TYPE tls_handshakes_total counter
@@ -162,7 +218,7 @@ fn plain_text_names_counters_with_their_suffix() {
 
 #[test]
 fn open_metrics_names_families_without_suffix_and_ends_with_eof() {
-    let body = text(&state(), Format::OpenMetrics);
+    let body = body(&state(), Format::OpenMetrics);
     expect![[r##"
         # HELP tls_handshakes Finished TLS handshakes, failed ones included.
         # TYPE tls_handshakes counter
@@ -185,7 +241,7 @@ fn open_metrics_names_families_without_suffix_and_ends_with_eof() {
 
 #[test]
 fn self_metrics_start_at_zero_for_every_tap_and_reason() {
-    let body = text(&state(), Format::Prometheus);
+    let body = body(&state(), Format::Prometheus);
     expect![[r##"
         # HELP resumetry_events_total Events that a tap submitted.
         # TYPE resumetry_events_total counter
@@ -267,7 +323,7 @@ fn self_metrics_start_at_zero_for_every_tap_and_reason() {
 
 #[test]
 fn process_metrics_bear_their_usual_names() {
-    let body = text(&state(), Format::Prometheus);
+    let body = body(&state(), Format::Prometheus);
     for name in [
         "process_cpu_seconds_total",
         "process_start_time_seconds",
@@ -289,7 +345,7 @@ fn process_metrics_bear_their_usual_names() {
 fn self_counters_never_fall() {
     let state = state();
     state.set_events(Tap::Wire, 5);
-    let body = text(&state, Format::Prometheus);
+    let body = body(&state, Format::Prometheus);
     assert!(body.contains("resumetry_events_total{tap=\"wire\"} 7\n"));
 }
 
@@ -298,7 +354,7 @@ fn coverage_is_one_when_nothing_was_counted_and_never_more() {
     for (described, counted, ratio) in [(0, 0, "1"), (0, 4, "0"), (3, 4, "0.75"), (5, 4, "1")] {
         let state = Arc::new(State::new(AggregateConfig::default(), Vec::new()));
         state.set_coverage(Tap::Wire, described, counted);
-        let body = text(&state, Format::Prometheus);
+        let body = body(&state, Format::Prometheus);
         let line = body
             .lines()
             .find(|line| line.starts_with("resumetry_coverage_ratio{tap=\"wire\"}"));

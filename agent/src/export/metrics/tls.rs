@@ -2,18 +2,15 @@
 //! `prometheus-client` adds `_total` to counters.
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{
-    DescriptorEncoder, MetricEncoder, NativeHistogram, NativeHistogramBuckets, NoLabelSet,
-};
+use prometheus_client::encoding::DescriptorEncoder;
 use prometheus_client::metrics::MetricType;
 use std::fmt;
 use std::sync::Arc;
 
-use super::series::Series;
-use super::{Labels, NO_EXEMPLAR, Scrape, costs, counter, keys, of_service};
+use super::series::{Bounds, Sink, Value};
+use super::{Labels, Scrape, costs, counter, keys, of_service};
 use crate::core::aggregate::{
     self, AGE_BOUNDS_NS, DURATION_BOUNDS_NS, DurationKey, Family, Histogram, SeriesSet, labels,
-    native,
 };
 use crate::core::record::alert_direction;
 
@@ -21,7 +18,7 @@ use crate::core::record::alert_direction;
 #[derive(Clone, Copy)]
 pub(super) enum Part {
     /// Its series belong to server names: it can be made for some names after others.
-    OfNames(fn(&Scrape, &mut DescriptorEncoder<'_>) -> fmt::Result),
+    OfNames(fn(&Scrape, &mut Sink<'_, '_>) -> fmt::Result),
     /// Its series belong to services.
     OfServices(fn(&Scrape, &mut DescriptorEncoder<'_>) -> fmt::Result),
 }
@@ -59,15 +56,17 @@ impl fmt::Debug for PartCollector {
 
 impl Collector for PartCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let (Part::OfNames(write) | Part::OfServices(write)) = self.part;
-        write(&self.scrape, &mut encoder)
+        match self.part {
+            Part::OfNames(write) => write(&self.scrape, &mut Sink::Objects(&mut encoder)),
+            Part::OfServices(write) => write(&self.scrape, &mut encoder),
+        }
     }
 }
 
-fn handshakes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn handshakes(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     counters(
         scrape,
-        encoder,
+        sink,
         (
             "tls_handshakes",
             "Finished TLS handshakes, failed ones included.",
@@ -83,10 +82,10 @@ fn handshakes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
     )
 }
 
-fn durations(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn durations(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     histograms(
         scrape,
-        encoder,
+        sink,
         (
             "tls_handshake_duration_seconds",
             "First byte of the ClientHello to the end of the handshake at the server.",
@@ -97,10 +96,10 @@ fn durations(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     )
 }
 
-fn rejections(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn rejections(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     counters(
         scrape,
-        encoder,
+        sink,
         (
             "tls_resumption_rejections",
             "Offers to resume that the server refused, by reason.",
@@ -110,10 +109,10 @@ fn rejections(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
     )
 }
 
-fn ticket_ages(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn ticket_ages(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     histograms(
         scrape,
-        encoder,
+        sink,
         (
             "tls_ticket_age_seconds",
             "Age of the session in an offered ticket that the server could decrypt.",
@@ -124,10 +123,10 @@ fn ticket_ages(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Res
     )
 }
 
-fn early_data(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn early_data(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     counters(
         scrape,
-        encoder,
+        sink,
         (
             "tls_early_data",
             "Handshakes with early data (0-RTT) by what became of it.",
@@ -137,10 +136,10 @@ fn early_data(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resu
     )
 }
 
-fn alerts(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
+fn alerts(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
     counters(
         scrape,
-        encoder,
+        sink,
         (
             "tls_alerts",
             "Alerts that ended a handshake, by description (IANA) and as seen by the process.",
@@ -170,20 +169,16 @@ fn reoffered(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Resul
     Ok(())
 }
 
-fn chain_bytes(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-    let metric = encoder.encode_descriptor(
+fn chain_bytes(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    let mut series = sink.gauges(
+        scrape,
         "tls_server_certificate_chain_bytes",
         "Length of the server's last Certificate message (TLS 1.2 and older).",
-        None,
-        MetricType::Gauge,
     )?;
-    let mut series = Series::new(scrape, metric);
-    for sample in scrape.samples(|set| &set.chain_bytes) {
-        series.write(&sample, &[], |mut encoder| {
-            encoder.encode_gauge(&sample.value)
-        })?;
-    }
-    Ok(())
+    scrape.each(
+        |set| &set.chain_bytes,
+        |sample| series.write(&sample, &[], Value::Whole(sample.value.into())),
+    )
 }
 
 /// `version` and `result`.
@@ -198,79 +193,29 @@ pub(super) fn duration_labels(key: &DurationKey) -> Labels<'static, 2> {
 /// that all have.
 fn counters<K: aggregate::Labels + Copy + Ord, const N: usize>(
     scrape: &Scrape,
-    encoder: &mut DescriptorEncoder<'_>,
+    sink: &mut Sink<'_, '_>,
     (name, help): (&str, &str),
     family: fn(&SeriesSet) -> &Family<K, u64>,
     labels: fn(&K) -> Labels<'static, N>,
 ) -> fmt::Result {
-    let metric = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
-    let mut series = Series::new(scrape, metric);
-    for sample in scrape.samples(family) {
-        series.write(&sample, &labels(&sample.key), |mut encoder| {
-            encoder.encode_counter(&sample.value, NO_EXEMPLAR)
-        })?;
-    }
-    Ok(())
+    let mut series = sink.counters(scrape, name, help)?;
+    scrape.each(family, |sample| {
+        let value = Value::Whole(sample.value);
+        series.write(&sample, &labels(&sample.key), value)
+    })
 }
 
 /// Writes one family of histograms: its name, help and bounds, and what labels a series has besides
 /// those that all have.
 pub(super) fn histograms<K: aggregate::Labels + Copy + Ord, const N: usize>(
     scrape: &Scrape,
-    encoder: &mut DescriptorEncoder<'_>,
-    (name, help, bounds): (&str, &str, &[u64; DURATION_BOUNDS_NS.len()]),
+    sink: &mut Sink<'_, '_>,
+    (name, help, bounds): (&str, &str, &Bounds),
     family: fn(&SeriesSet) -> &Family<K, Histogram>,
     labels: fn(&K) -> Labels<'static, N>,
 ) -> fmt::Result {
-    let metric = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-    let mut series = Series::new(scrape, metric);
-    for sample in scrape.samples(family) {
-        series.write(&sample, &labels(&sample.key), |encoder| {
-            encode_histogram(encoder, bounds, &sample.value)
-        })?;
-    }
-    Ok(())
+    let mut series = sink.histograms(scrape, name, help, bounds)?;
+    scrape.each(family, |sample| {
+        series.write_histogram(&sample, &labels(&sample.key))
+    })
 }
-
-fn encode_histogram(
-    mut encoder: MetricEncoder<'_>,
-    bounds: &[u64; DURATION_BOUNDS_NS.len()],
-    histogram: &Histogram,
-) -> fmt::Result {
-    // The encoder adds the buckets up itself.
-    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
-    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
-        bucket.0 = bound as f64 / 1e9;
-    }
-    for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {
-        bucket.1 = count;
-    }
-    let sum = histogram.sum_ns as f64 / 1e9;
-    let fine = &histogram.native;
-    let deltas: Vec<i64> = fine.deltas().collect();
-    let length = u32::try_from(deltas.len()).map_err(|_| fmt::Error)?;
-    let native = NativeHistogram {
-        schema: native::SCHEMA,
-        zero_threshold: NATIVE_ZERO_THRESHOLD,
-        zero_count: fine.zeros,
-        negative: NativeHistogramBuckets {
-            spans: &[],
-            deltas: &[],
-        },
-        positive: NativeHistogramBuckets {
-            spans: &[(fine.first, length)],
-            deltas: &deltas,
-        },
-        created: None,
-    };
-    encoder.encode_histogram_with_native::<NoLabelSet>(
-        sum,
-        histogram.count(),
-        &buckets,
-        None,
-        native,
-    )
-}
-
-/// Breadth of the bucket for zero: as in Prometheus' own clients, 2^-128.
-const NATIVE_ZERO_THRESHOLD: f64 = 2.938_735_877_055_719e-39;
