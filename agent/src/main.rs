@@ -9,6 +9,7 @@ use resumetry::{
     cli::Cli,
     config::{self, Command, values::LogLevel},
     explain::{explain, say},
+    export::web::WebConfigError,
 };
 
 fn main() -> ExitCode {
@@ -34,7 +35,11 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         say(format_args!("resumetry: {}", explain(error.as_ref())));
-        ExitCode::FAILURE
+        // A file of settings is part of the command line, whoever reads it.
+        match error.downcast_ref::<WebConfigError>() {
+            Some(_) => ExitCode::from(2),
+            None => ExitCode::FAILURE,
+        }
     })
 }
 

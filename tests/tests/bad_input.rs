@@ -138,6 +138,14 @@ fn unknown_configuration_key_is_named_with_file_and_line() {
 }
 
 #[test]
+fn unknown_key_of_the_web_configuration_is_named_with_its_file() {
+    let directory = TempDir::new().unwrap();
+    let path = written(&directory, "web.yml", "basic_auth_user: {ann: secret}\n");
+    let path = path.to_str().unwrap();
+    resumetry(&["run", "--web-config", path]).expect(2, &["web.yml", "basic_auth_user"]);
+}
+
+#[test]
 fn unknown_flag_is_wrong_usage() {
     resumetry(&["run", "--lissten", "[::1]:9650"]).expect(2, &["'--lissten'", "--help"]);
     resumetry(&["wach"]).expect(2, &["'wach'", "--help"]);

@@ -10,8 +10,12 @@ use super::pods::PodTable;
 use crate::core::record::{Process, ProcessId};
 
 /// How long an answer is used without another look. A pid is not reused that fast on any sane
-/// host (pid_max is at least 32768), and an `exec` tells itself through [`ProcessTable::forget`].
+/// host (pid_max is at least 32768), and what replaces its image has no connections yet.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// How long after it was last seen a process that ended is still known: records of its last
+/// connections come later than its end, as at each reload of a server.
+const REMEMBERED: Duration = Duration::from_secs(300);
 
 /// Processes remembered at the same time; the one that was looked at longest ago goes first.
 const CAPACITY: usize = 4_096;
@@ -50,7 +54,7 @@ impl ProcessTable {
         self
     }
 
-    /// What is known of a process; `None` when it is gone.
+    /// What is known of a process, also where it has just ended; else `None`.
     pub fn lookup(&mut self, pid: ProcessId) -> Option<Arc<Process>> {
         self.lookup_at(pid, Instant::now())
     }
@@ -62,8 +66,13 @@ impl ProcessTable {
             return Some(Arc::clone(&entry.process));
         }
         let Some(read) = read_process(&self.root, pid, self.pods.as_deref()) else {
-            self.entries.remove(&pid);
-            return None;
+            let is_recent =
+                |entry: &Entry| now.saturating_duration_since(entry.checked) < REMEMBERED;
+            if !self.entries.get(&pid).is_some_and(is_recent) {
+                self.entries.remove(&pid);
+            }
+            let entry = self.entries.get(&pid)?;
+            return Some(Arc::clone(&entry.process));
         };
         if let Some(entry) = self.entries.get_mut(&pid) {
             entry.checked = now;
@@ -83,11 +92,6 @@ impl ProcessTable {
             },
         );
         Some(process)
-    }
-
-    /// To be called when a process replaced its image, or ended.
-    pub fn forget(&mut self, pid: ProcessId) {
-        self.entries.remove(&pid);
     }
 
     /// Looks at every entry, which is dear only when more processes than the capacity speak TLS;
@@ -461,7 +465,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn a_process_that_is_gone_is_none() {
+    fn a_process_that_ended_is_known_for_a_while() {
         let tree = ProcTree::new();
         let mut table = ProcessTable::new(tree.root());
         assert_eq!(table.lookup(10), None);
@@ -469,11 +473,12 @@ pub(super) mod tests {
         tree.process(10, "nginx", 500, "");
         assert!(table.lookup_at(10, start).is_some());
         fs::remove_dir_all(tree.root().join("10")).unwrap();
-        assert!(
-            table.lookup_at(10, start).is_some(),
-            "fresh answers need no file"
-        );
-        assert_eq!(table.lookup_at(10, start + FRESH), None);
+        let last = start + REMEMBERED - FRESH;
+        for now in [start, start + FRESH, last] {
+            let process = table.lookup_at(10, now).unwrap();
+            assert_eq!(process.executable.as_deref(), Some("nginx"));
+        }
+        assert_eq!(table.lookup_at(10, start + REMEMBERED), None);
         assert!(table.entries.is_empty());
     }
 
@@ -492,20 +497,6 @@ pub(super) mod tests {
         tree.process(10, "curl", 900, "");
         let later = table.lookup_at(10, start + FRESH * 2).unwrap();
         assert_eq!(later.executable.as_deref(), Some("curl"));
-    }
-
-    #[test]
-    fn forgetting_makes_the_next_answer_new() {
-        let tree = ProcTree::new();
-        let mut table = ProcessTable::new(tree.root());
-        tree.process(10, "sh", 500, "");
-        table.lookup(10);
-        tree.process(10, "nginx", 500, "");
-        table.forget(10);
-        assert_eq!(
-            table.lookup(10).unwrap().executable.as_deref(),
-            Some("nginx")
-        );
     }
 
     #[test]

@@ -72,7 +72,7 @@ pub enum OtlpError {
 /// What runs, until [`Otlp::finish`].
 pub struct Otlp {
     logs: Option<LogQueue>,
-    stop: watch::Sender<bool>,
+    stop: watch::Sender<Option<Instant>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -121,11 +121,11 @@ impl Otlp {
                 .map(|label| (label.name.as_str(), label.value.as_str()))
                 .chain(attributes.map(|one| (one.name.as_str(), one.value.as_str()))),
         );
-        let (stop, stopped) = watch::channel(false);
+        let (stop, stop_receiver) = watch::channel(None);
         let sender = |signal| Sender {
             client: client.clone(),
             counters: Arc::clone(&counters),
-            stopped: stopped.clone(),
+            stop: stop_receiver.clone(),
             signal,
             complained: false,
         };
@@ -160,7 +160,7 @@ impl Otlp {
     /// Sends what is left, for a few seconds at most.
     pub async fn finish(self) {
         drop(self.logs);
-        self.stop.send_replace(true);
+        self.stop.send_replace(Some(Instant::now() + FAREWELL));
         for task in self.tasks {
             if task.await.is_err() {
                 log::error!("the OTLP exporter panicked");
@@ -173,19 +173,18 @@ impl Otlp {
 struct Sender {
     client: Client,
     counters: Arc<Counters>,
-    stopped: watch::Receiver<bool>,
+    stop: Stop,
     signal: Signal,
     /// The receiver's last failure was logged.
     complained: bool,
 }
 
 impl Sender {
-    /// Tries until the receiver took `payload`, or does not want it, or `deadline` has come; when the
-    /// agent ends, until a little later.
+    /// Tries until the receiver took `payload`, or does not want it, or `deadline` or the farewell's end
+    /// has come.
     async fn deliver(&mut self, payload: Payload, items: u64, deadline: Option<Instant>) {
         let mut backoff = BACKOFF;
-        let mut deadline = deadline;
-        let mut ending = false;
+        let mut ending = self.stop.borrow().is_some();
         let loss = loop {
             let refusal = tokio::select! {
                 answer = self.client.send(&payload) => match answer {
@@ -199,6 +198,7 @@ impl Sender {
                     Err(refusal) => refusal,
                 },
                 () = past(deadline) => break Loss::Undelivered,
+                () = gone(self.stop.clone()) => break Loss::Undelivered,
             };
             self.counters.failed(self.signal);
             self.complain(&refusal);
@@ -211,10 +211,9 @@ impl Sender {
             tokio::select! {
                 () = sleep(wait) => {}
                 () = past(deadline) => break Loss::Undelivered,
-                () = stopped(&mut self.stopped), if !ending => {
-                    ending = true;
-                    deadline = Some(Instant::now() + FAREWELL);
-                }
+                () = gone(self.stop.clone()) => break Loss::Undelivered,
+                // There is little time left: at once.
+                _ = farewell(self.stop.clone()), if !ending => ending = true,
             }
         };
         self.counters.lost(self.signal, loss, items);
@@ -250,9 +249,21 @@ async fn past(deadline: Option<Instant>) {
     }
 }
 
-async fn stopped(stop: &mut watch::Receiver<bool>) {
-    // Its sender ends only with the exporter.
-    let _ = stop.wait_for(|stop| *stop).await;
+/// Until when what is left may be sent; `None` while the agent runs.
+type Stop = watch::Receiver<Option<Instant>>;
+
+/// Waits until the agent ends; until when what is left may be sent.
+async fn farewell(mut stop: Stop) -> Instant {
+    match stop.wait_for(Option::is_some).await.as_deref() {
+        Ok(Some(until)) => *until,
+        // The exporter was dropped without a farewell.
+        _ => Instant::now(),
+    }
+}
+
+/// Waits until nothing may be sent any more.
+async fn gone(stop: Stop) {
+    sleep_until(farewell(stop).await).await;
 }
 
 /// Between half of it and all: agents that lost the same receiver do not come back at once.
@@ -278,12 +289,11 @@ async fn send_metrics(
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ending = false;
     while !ending {
-        let mut stop = sender.stopped.clone();
         let deadline = tokio::select! {
             tick = ticks.tick() => tick + interval,
-            () = stopped(&mut stop) => {
+            until = farewell(sender.stop.clone()) => {
                 ending = true;
-                Instant::now() + FAREWELL
+                until
             }
         };
         let now_ns = unix_ns();
@@ -311,12 +321,11 @@ async fn send_logs(
     identity: Identity,
     client_address: AddressMask,
 ) {
-    let mut farewell = None;
     while let Some(first) = entries.recv().await {
         let linger_until = Instant::now() + LINGER;
         while entries.len() + 1 < RECORDS_PER_REQUEST
             && Instant::now() < linger_until
-            && !*sender.stopped.borrow()
+            && sender.stop.borrow().is_none()
         {
             sleep(LOOK).await;
         }
@@ -326,12 +335,9 @@ async fn send_logs(
         {
             batch.push(entry);
         }
-        if farewell.is_none() && *sender.stopped.borrow() {
-            farewell = Some(Instant::now() + FAREWELL);
-        }
         let request = logs::request(&batch, &identity, client_address, unix_ns());
         sender
-            .deliver(Payload::Logs(request), batch.len() as u64, farewell)
+            .deliver(Payload::Logs(request), batch.len() as u64, None)
             .await;
     }
 }
