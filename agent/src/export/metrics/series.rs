@@ -82,8 +82,8 @@ impl Buffer for Vec<u8> {
     }
 }
 
-/// Labels of the last series as they are sent: those that all families have are written once for all series
-/// that share them.
+/// Labels of the last series as they are sent: those that all families have are written once for all
+/// series that share them.
 #[derive(Default)]
 struct Written<B> {
     labels: B,
