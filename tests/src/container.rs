@@ -53,7 +53,9 @@ impl Container {
             .args(["--mount", "sh", "-c", NODE, "sh"])
             .args(["--cgroup-manager=disabled", "--root"])
             .arg(bundle.path().join("state"))
-            .args(["run", "--bundle"])
+            .args(["run", "--pid-file"])
+            .arg(bundle.path().join("pid"))
+            .arg("--bundle")
             .arg(bundle.path())
             .arg(&name)
             .stdin(Stdio::null())
@@ -72,11 +74,11 @@ impl Container {
         fs::read_to_string(self.bundle.path().join("log")).unwrap_or_default()
     }
 
-    /// Process id of its first process.
+    /// Process id of its first process, as the runtime says: it has had other children before.
     pub fn pid(&mut self) -> Result<u32> {
         let mut pid = None;
         let found = wait::until(Duration::from_secs(20), || {
-            pid = self.process.first_child();
+            pid = self.known_pid();
             pid.is_some() || !self.process.is_running()
         });
         match pid {
@@ -84,12 +86,17 @@ impl Container {
             _ => bail!("the container does not start: {}", self.log()),
         }
     }
+
+    fn known_pid(&self) -> Option<u32> {
+        let text = fs::read_to_string(self.bundle.path().join("pid")).ok()?;
+        text.trim().parse().ok()
+    }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
         // The runtime ends with the container's first process.
-        let first = self.process.first_child();
+        let first = self.known_pid();
         if let Some(pid) = first.and_then(|pid| Pid::from_raw(i32::try_from(pid).ok()?)) {
             let _ = kill_process(pid, Signal::KILL);
         }
