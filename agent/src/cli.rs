@@ -15,8 +15,8 @@ use serde::Deserialize;
 
 use crate::config::otlp::{Attribute, Compression, Endpoint, Header, Protocol};
 use crate::config::values::{
-    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, ResultFilter,
-    RoleFilter, Span, Taps,
+    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, PcapFormat,
+    ResultFilter, RoleFilter, Span, Taps,
 };
 
 /// Watches every TLS handshake of this host: which connections resume, which do not, and why
@@ -35,6 +35,9 @@ pub enum Command {
     /// Print one line for every finished handshake, live
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Box<TraceArgs>),
+    /// Print the handshakes in capture files: pcap and pcapng, gzipped or not; needs no privileges
+    #[command(after_help = PCAP_EXAMPLES)]
+    Pcap(PcapArgs),
     /// Say what this host allows, and what will therefore be seen
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -66,6 +69,30 @@ pub struct TraceArgs {
     pub capture: CaptureSettings,
     #[command(flatten)]
     pub trace: TraceSettings,
+}
+
+#[derive(Debug, Args)]
+pub struct PcapArgs {
+    /// Capture files; `-` is standard input
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+
+    /// `text` for people, `json` for programs: one object a line; `summary` for what all of them come
+    /// to [default: text]
+    #[arg(long, value_name = "FORMAT", env = "RESUMETRY_FORMAT")]
+    pub format: Option<PcapFormat>,
+
+    /// How much of clients' addresses to show [default: full]
+    #[arg(long, value_name = "HOW", env = "RESUMETRY_CLIENT_ADDRESS")]
+    pub client_address: Option<AddressMask>,
+
+    /// Mixed into the fingerprints of ticket keys; agents and files with the same salt can be compared
+    #[arg(long, value_name = "TEXT", env = "RESUMETRY_FINGERPRINT_SALT")]
+    pub fingerprint_salt: Option<String>,
+
+    /// Colour the text: `auto` does so on a terminal, unless NO_COLOR is set [default: auto]
+    #[arg(long, value_name = "WHEN", env = "RESUMETRY_COLOR")]
+    pub color: Option<Color>,
 }
 
 #[derive(Debug, Args)]
@@ -392,6 +419,12 @@ Examples:
   sudo resumetry trace
   sudo resumetry trace --server-name '*.example.com' --result full
   sudo resumetry trace --format json --count 100 | jq .resumption";
+
+const PCAP_EXAMPLES: &str = "\
+Examples:
+  resumetry pcap edge.pcapng
+  resumetry pcap --format summary monday.pcap.gz tuesday.pcap.gz
+  tcpdump -w - 'tcp port 443' | resumetry pcap --format json - | jq .resumption";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

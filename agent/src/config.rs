@@ -18,8 +18,8 @@ use crate::host::kubernetes::KubernetesConfig;
 use crate::output::filter::Filter;
 use file::{ConfigFile, FileError};
 use values::{
-    AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, OverheadLimit, ResultFilter,
-    RoleFilter, Span, Taps,
+    AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, OverheadLimit, PcapFormat,
+    ResultFilter, RoleFilter, Span, Taps,
 };
 
 mod file;
@@ -70,9 +70,21 @@ const MAX_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(600);
 pub enum Command {
     Run(Box<RunConfig>),
     Trace(Box<TraceConfig>),
+    Pcap(PcapConfig),
     Doctor(DoctorConfig),
     Completions(Shell),
     ManPages(PathBuf),
+}
+
+/// Which capture files to read, and how to show what is in them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PcapConfig {
+    /// `-` is standard input.
+    pub files: Vec<PathBuf>,
+    pub format: PcapFormat,
+    pub client_address: AddressMask,
+    pub fingerprint_salt: String,
+    pub color: Color,
 }
 
 /// What to watch, and how.
@@ -216,6 +228,15 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
                 color: color.unwrap_or_default(),
             }))
         }
+        Typed::Pcap(args) => Ok(Command::Pcap(PcapConfig {
+            files: args.files,
+            format: args.format.unwrap_or_default(),
+            client_address: args.client_address.unwrap_or_default(),
+            fingerprint_salt: args
+                .fingerprint_salt
+                .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
+            color: args.color.unwrap_or_default(),
+        })),
         Typed::Completions(args) => Ok(Command::Completions(args.shell)),
         Typed::ManPages(args) => Ok(Command::ManPages(args.directory)),
     }

@@ -9,6 +9,7 @@ pub mod export;
 pub mod host;
 pub mod output;
 pub mod overhead;
+pub mod pcap;
 pub mod pipeline;
 pub mod probe;
 pub mod source;

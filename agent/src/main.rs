@@ -29,6 +29,7 @@ fn main() -> ExitCode {
             log_to_stderr(config.capture.log_level);
             commands::trace(*config)
         }
+        Command::Pcap(config) => commands::pcap(&config),
         Command::Doctor(config) => commands::doctor(&config),
         Command::Completions(shell) => commands::completions(shell),
         Command::ManPages(directory) => commands::man_pages(&directory),

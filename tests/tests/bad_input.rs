@@ -146,6 +146,20 @@ fn unknown_key_of_the_web_configuration_is_named_with_its_file() {
 }
 
 #[test]
+fn capture_that_is_none_is_named() {
+    let directory = TempDir::new().unwrap();
+    let missing = directory.path().join("none.pcap");
+    let missing = missing.to_str().unwrap();
+    resumetry(&["pcap", missing]).expect(1, &["cannot open", missing]);
+    let text = written(&directory, "notes.txt", "no packets here, but text\n");
+    let text = text.to_str().unwrap();
+    resumetry(&["pcap", text]).expect(1, &[text, "no capture file"]);
+    // An empty standard input.
+    resumetry(&["pcap", "-"]).expect(1, &["-", "no capture file"]);
+    resumetry(&["pcap"]).expect(2, &["FILE"]);
+}
+
+#[test]
 fn unknown_flag_is_wrong_usage() {
     resumetry(&["run", "--lissten", "[::1]:9650"]).expect(2, &["'--lissten'", "--help"]);
     resumetry(&["wach"]).expect(2, &["'wach'", "--help"]);
@@ -425,4 +439,39 @@ fn signals_end_every_long_command_with_success() {
             );
         }
     }
+}
+
+/// What a capture command pipes into it may never end.
+#[test]
+fn signals_end_the_reading_of_a_pipe_with_what_came_by_then() {
+    // The head of a capture, and nothing after it.
+    let head = [
+        &[0xd4, 0xc3, 0xb2, 0xa1, 2, 0, 4, 0][..],
+        &[0; 8],
+        &[0xff, 0xff, 0, 0, 1, 0, 0, 0],
+    ]
+    .concat();
+    let mut command = Command::new(binary());
+    command
+        .args(["pcap", "--format", "summary", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut input = child.stdin.take().unwrap();
+    input.write_all(&head).unwrap();
+    // Before it listens for signals it would be killed.
+    let listens = || {
+        let status = fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = u64::from_str_radix(caught.unwrap().trim(), 16).unwrap();
+        caught & (1 << (Signal::TERM.as_raw() - 1)) != 0
+    };
+    assert!(wait::until(Duration::from_secs(20), listens));
+    let pid = Pid::from_child(&child);
+    kill_process(pid, Signal::TERM).unwrap();
+    let ended = ended(child);
+    drop(input);
+    ended.expect(0, &[]);
+    assert!(ended.stdout.starts_with("0 handshakes"), "{ended:#?}");
 }

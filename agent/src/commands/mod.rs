@@ -2,12 +2,14 @@
 
 mod doctor;
 mod help;
+mod pcap;
 mod run;
 mod shutdown;
 mod trace;
 
 pub use doctor::doctor;
 pub use help::{completions, man_pages};
+pub use pcap::pcap;
 pub use run::run;
 pub use trace::trace;
 

@@ -72,6 +72,15 @@ pub enum Format {
     Json,
 }
 
+/// `pcap --format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum PcapFormat {
+    #[default]
+    Text,
+    Json,
+    Summary,
+}
+
 /// `--color`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Deserialize)]
 #[serde(rename_all = "kebab-case")]

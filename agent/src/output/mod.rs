@@ -7,6 +7,7 @@ use crate::config::values::AddressMask;
 
 pub mod filter;
 pub mod json;
+pub mod summary;
 pub mod text;
 
 /// An address as far as `--client-address` lets it be seen.

@@ -11,7 +11,7 @@ use super::filter::name_or_marker;
 use super::json::ticket_key;
 use crate::config::values::AddressMask;
 use crate::core::names;
-use crate::core::record::{Failure, Handshake, Method, Outcome, Process, alert_direction};
+use crate::core::record::{Failure, Handshake, Method, Outcome, Process, Role, alert_direction};
 
 /// How all lines of one run look.
 #[derive(Clone, Copy, Debug)]
@@ -120,7 +120,12 @@ pub fn write_line(
     let start = out.len();
     let outcome = handshake.outcome();
     cell(out, &TIME, &time(handshake, style.wall_offset_ns));
-    cell(out, &ROLE, handshake.role.as_str());
+    let role = match handshake.role {
+        // Of a capture file all are.
+        Role::Observer => "-",
+        role => role.as_str(),
+    };
+    cell(out, &ROLE, role);
     cell(
         out,
         &CLIENT,

@@ -1,0 +1,232 @@
+//! Which segments of a capture the tracker is to see: what the kernel half decides on a live host.
+//!
+//! Pure: segments in, events out. A connection is seen from its server's end, so that all segments of
+//! a connection have one key.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use agent_common::event::{
+    EGRESS, INGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
+};
+use agent_common::flow::FlowKey;
+
+use super::link::TcpSegment;
+use crate::core::decode::{Event, Segment};
+
+/// Connections that are followed at the same time; beyond that those go first that were quiet longest.
+const CAPACITY: usize = 64 * 1024;
+
+/// How a TLS record of a ClientHello begins (RFC 8446, 5.1): handshake, a version of the three.
+const HANDSHAKE: u8 = 22;
+const MAJOR_VERSION: u8 = 3;
+const CLIENT_HELLO: u8 = 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// No data yet.
+    Open,
+    /// Its ClientHello was seen, or what may become one.
+    Handshake,
+    /// No TLS.
+    Over,
+}
+
+#[derive(Debug)]
+struct Connection {
+    client: SocketAddr,
+    /// Number of the first payload byte, where known.
+    client_start: Option<u32>,
+    server_start: Option<u32>,
+    established_ns: u64,
+    phase: Phase,
+    last_ns: u64,
+}
+
+/// Connections in progress.
+#[derive(Debug, Default)]
+pub struct Connections {
+    /// By both ends, the lower first.
+    table: HashMap<(SocketAddr, SocketAddr), Connection, ahash::RandomState>,
+}
+
+impl Connections {
+    /// Takes the next segment; what the tracker is to see of it.
+    pub fn take<'a>(&mut self, segment: &TcpSegment<'a>) -> Option<Event<'a>> {
+        let ends = (segment.from.min(segment.to), segment.from.max(segment.to));
+        if segment.syn {
+            self.open(ends, segment);
+            return None;
+        }
+        if !self.table.contains_key(&ends) {
+            // Its beginning was not captured. Only a ClientHello is one for certain.
+            if !is_client_hello(segment.data) {
+                return None;
+            }
+            self.make_room();
+            self.table.insert(
+                ends,
+                Connection {
+                    client: segment.from,
+                    client_start: Some(segment.sequence),
+                    server_start: segment.ack.then_some(segment.acknowledgment),
+                    established_ns: 0,
+                    phase: Phase::Open,
+                    last_ns: segment.time_ns,
+                },
+            );
+        }
+        let connection = self.table.get_mut(&ends)?;
+        connection.last_ns = segment.time_ns;
+        let event = connection.segment(segment);
+        if segment.rst {
+            self.table.remove(&ends);
+        }
+        event
+    }
+
+    fn open(&mut self, ends: (SocketAddr, SocketAddr), segment: &TcpSegment<'_>) {
+        let start = Some(segment.sequence.wrapping_add(1));
+        if segment.ack {
+            let connection = self.table.entry(ends).or_insert_with(|| Connection {
+                client: segment.to,
+                client_start: Some(segment.acknowledgment),
+                server_start: start,
+                established_ns: 0,
+                phase: Phase::Open,
+                last_ns: segment.time_ns,
+            });
+            if connection.client == segment.to {
+                connection.server_start = start;
+                connection.client_start = Some(segment.acknowledgment);
+            }
+            return;
+        }
+        let is_known = self.table.get(&ends).is_some_and(|connection| {
+            connection.client == segment.from && connection.client_start == start
+        });
+        // The same SYN again is no new connection.
+        if !is_known {
+            self.make_room();
+            self.table.insert(
+                ends,
+                Connection {
+                    client: segment.from,
+                    client_start: start,
+                    server_start: None,
+                    established_ns: 0,
+                    phase: Phase::Open,
+                    last_ns: segment.time_ns,
+                },
+            );
+        }
+    }
+
+    /// Forgets the half that was quiet longest, when there is no more room.
+    fn make_room(&mut self) {
+        if self.table.len() < CAPACITY {
+            return;
+        }
+        let mut times: Vec<u64> = self.table.values().map(|one| one.last_ns).collect();
+        let middle = times.len() / 2;
+        let (_, median, _) = times.select_nth_unstable(middle);
+        let median = *median;
+        self.table
+            .retain(|_, connection| connection.last_ns > median);
+    }
+}
+
+impl Connection {
+    fn segment<'a>(&mut self, segment: &TcpSegment<'a>) -> Option<Event<'a>> {
+        let from_client = segment.from == self.client;
+        if from_client && segment.ack && self.established_ns == 0 && self.server_start.is_some() {
+            self.established_ns = segment.time_ns;
+        }
+        let mut flags = 0;
+        let mut acknowledgment = segment.acknowledgment;
+        if segment.payload > 0 && self.phase == Phase::Open {
+            let start = match from_client {
+                true => &mut self.client_start,
+                false => &mut self.server_start,
+            };
+            let is_first = *start.get_or_insert(segment.sequence) == segment.sequence;
+            if !is_first {
+                flags |= SEGMENT_EARLY;
+            } else if from_client && may_be_tls(segment.data) {
+                self.phase = Phase::Handshake;
+                flags |= SEGMENT_HELLO;
+                acknowledgment = *self.server_start.get_or_insert(segment.acknowledgment);
+            } else if !from_client && may_be_tls(segment.data) {
+                // Captured before the ClientHello that it answers.
+                flags |= SEGMENT_EARLY;
+            } else {
+                self.phase = Phase::Over;
+            }
+        }
+        let matters = segment.payload > 0 || segment.fin || segment.rst;
+        if !matters || self.phase == Phase::Over {
+            return None;
+        }
+        if segment.fin {
+            flags |= SEGMENT_FIN;
+        }
+        if segment.rst {
+            flags |= SEGMENT_RST;
+        }
+        let (client, server) = match from_client {
+            true => (segment.from, segment.to),
+            false => (segment.to, segment.from),
+        };
+        Some(Event::Segment(Segment {
+            time_ns: segment.time_ns,
+            key: FlowKey {
+                netns: 0,
+                local_address: mapped(server.ip()),
+                remote_address: mapped(client.ip()),
+                local_port: server.port(),
+                remote_port: client.port(),
+                padding: 0,
+            },
+            established_ns: self.established_ns,
+            pid_tgid: 0,
+            ssl: 0,
+            sequence: segment.sequence,
+            acknowledgment,
+            payload: segment.payload,
+            srtt_us: 0,
+            direction: if from_client { INGRESS } else { EGRESS },
+            flags,
+            data: segment.data,
+        }))
+    }
+}
+
+/// The first bytes of a stream may be those of a ClientHello, or of a PROXY header before one.
+fn may_be_tls(data: &[u8]) -> bool {
+    const PROXY_V1: &[u8] = b"PROXY ";
+    const PROXY_V2: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
+    let begins_like = |signature: &[u8]| {
+        let length = data.len().min(signature.len());
+        data[..length] == signature[..length]
+    };
+    match data {
+        // Cut off before its first byte, which may be any.
+        [] => true,
+        [HANDSHAKE] => true,
+        [HANDSHAKE, MAJOR_VERSION, ..] => true,
+        _ => begins_like(PROXY_V1) || begins_like(PROXY_V2),
+    }
+}
+
+/// A segment begins with a record that begins with a ClientHello.
+fn is_client_hello(data: &[u8]) -> bool {
+    matches!(data, [HANDSHAKE, MAJOR_VERSION, _, _, _, CLIENT_HELLO, ..])
+}
+
+/// IPv4 addresses IPv4-mapped (RFC 4291, 2.5.5.2).
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
+}

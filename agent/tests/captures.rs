@@ -1,0 +1,482 @@
+//! Capture files: every form gives the same records, and others' captures give others' verdicts.
+#![allow(clippy::unwrap_used, reason = "tests may panic")]
+
+mod core_support;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::Path;
+
+use core_support::*;
+use etherparse::PacketBuilder;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use resumetry::core::fingerprint::Fingerprinter;
+use resumetry::core::names;
+use resumetry::core::record::{Handshake, Outcome, Role, ServerName};
+use resumetry::pcap::file::{Damage, FileError};
+use resumetry::pcap::{self, Contents};
+
+const ETHERNET: u16 = 1;
+const START_S: u32 = 1_700_000_000;
+const PORTS: [u16; 2] = [50_000, 443];
+
+/// An IP packet, and when it was captured, microseconds after the start.
+type Packet = (u32, Vec<u8>);
+
+/// Most bytes of payload in a packet.
+const SEGMENT: usize = 1_000;
+
+fn packet(from: End, sequence: [u32; 2], flags: &str, payload: &[u8]) -> Vec<u8> {
+    let (client, server) = ([192, 0, 2, 7], [198, 51, 100, 1]);
+    let (source, destination, own, other) = match from {
+        Client => (client, server, 0, 1),
+        Server => (server, client, 1, 0),
+    };
+    let mut tcp = PacketBuilder::ipv4(source, destination, 64).tcp(
+        PORTS[own],
+        PORTS[other],
+        sequence[own],
+        65_000,
+    );
+    for flag in flags.chars() {
+        tcp = match flag {
+            'S' => tcp.syn(),
+            'F' => tcp.fin(),
+            _ => tcp.ack(sequence[other]),
+        };
+    }
+    let mut bytes = Vec::new();
+    tcp.write(&mut bytes, payload).unwrap();
+    bytes
+}
+
+/// A whole connection of recorded flights, a packet a millisecond.
+fn connection(name: &str) -> Vec<Packet> {
+    let mut packets = Vec::new();
+    let mut sequence = [7_000, u32::MAX - 100];
+    let mut time = 0;
+    let mut add = |from: End, sequence, flags: &str, payload: &[u8]| {
+        time += 1_000;
+        packets.push((time, packet(from, sequence, flags, payload)));
+    };
+    add(Client, sequence, "S", &[]);
+    sequence[0] += 1;
+    add(Server, sequence, "SA", &[]);
+    sequence[1] = sequence[1].wrapping_add(1);
+    add(Client, sequence, "A", &[]);
+    for (from, bytes) in flights(name) {
+        for piece in bytes.chunks(SEGMENT) {
+            add(from, sequence, "A", piece);
+            let own = usize::from(from == Server);
+            sequence[own] = sequence[own].wrapping_add(piece.len() as u32);
+        }
+    }
+    add(Client, sequence, "AF", &[]);
+    add(Server, sequence, "AF", &[]);
+    packets
+}
+
+/// A pcap file of frames; its numbers in this byte order, its times in nanoseconds where asked for.
+fn pcap_file(packets: &[Packet], link: u16, big_endian: bool, nanoseconds: bool) -> Vec<u8> {
+    let number = |value: u32| match big_endian {
+        true => value.to_be_bytes(),
+        false => value.to_le_bytes(),
+    };
+    let magic = if nanoseconds {
+        0xa1b2_3c4d
+    } else {
+        0xa1b2_c3d4
+    };
+    let version = match big_endian {
+        true => [0, 2, 0, 4],
+        false => [2, 0, 4, 0],
+    };
+    let mut file = Vec::new();
+    file.extend(number(magic));
+    file.extend(version);
+    for value in [0, 0, 65_535, u32::from(link)] {
+        file.extend(number(value));
+    }
+    for (time, frame) in packets {
+        let fraction = if nanoseconds { time * 1_000 } else { *time };
+        let length = frame.len() as u32;
+        for value in [START_S, fraction, length, length] {
+            file.extend(number(value));
+        }
+        file.extend(frame);
+    }
+    file
+}
+
+/// A pcapng file with two interfaces, the second in nanoseconds; packets alternate between them.
+fn pcapng_file(packets: &[Packet], link: u16, big_endian: bool) -> Vec<u8> {
+    let number = |value: u32| match big_endian {
+        true => value.to_be_bytes(),
+        false => value.to_le_bytes(),
+    };
+    let short = |value: u16| match big_endian {
+        true => value.to_be_bytes(),
+        false => value.to_le_bytes(),
+    };
+    let mut file = Vec::new();
+    let mut block = |kind: u32, mut body: Vec<u8>| {
+        body.resize(body.len().next_multiple_of(4), 0);
+        let length = number(body.len() as u32 + 12);
+        file.extend(number(kind));
+        file.extend(length);
+        file.extend(body);
+        file.extend(length);
+    };
+    let mut section = number(0x1a2b_3c4d).to_vec();
+    section.extend([short(1), short(0)].concat());
+    section.extend([0xff; 8]);
+    block(0x0a0d_0d0a, section);
+    for resolution in [None, Some(9)] {
+        let mut interface = [short(link), short(0)].concat();
+        interface.extend(number(65_535));
+        if let Some(resolution) = resolution {
+            // if_tsresol.
+            interface.extend([short(9), short(1)].concat());
+            interface.extend([resolution, 0, 0, 0]);
+            interface.extend([0; 4]);
+        }
+        block(1, interface);
+    }
+    for (index, (time, frame)) in packets.iter().enumerate() {
+        let interface = index as u32 % 2;
+        let micros = u64::from(START_S) * 1_000_000 + u64::from(*time);
+        let units = if interface == 1 {
+            micros * 1_000
+        } else {
+            micros
+        };
+        let length = frame.len() as u32;
+        let mut body = Vec::new();
+        for value in [
+            interface,
+            (units >> 32) as u32,
+            units as u32,
+            length,
+            length,
+        ] {
+            body.extend(number(value));
+        }
+        body.extend(frame);
+        block(6, body);
+    }
+    file
+}
+
+/// Packets with these bytes before each.
+fn behind(packets: &[Packet], header: &[u8]) -> Vec<Packet> {
+    packets
+        .iter()
+        .map(|(time, packet)| (*time, [header, packet].concat()))
+        .collect()
+}
+
+fn ethernet(packets: &[Packet]) -> Vec<Packet> {
+    behind(packets, &[&[2; 12][..], &[0x08, 0x00]].concat())
+}
+
+fn read(file: &[u8]) -> (Vec<Handshake>, Contents) {
+    let mut records = Vec::new();
+    let contents = pcap::read(file, Fingerprinter::new(b"test"), |record| {
+        records.push(record);
+    });
+    (records, contents.unwrap())
+}
+
+fn one(file: &[u8]) -> Handshake {
+    let (mut records, contents) = read(file);
+    assert_eq!(records.len(), 1, "{contents:?}");
+    assert_eq!(contents.damage, None);
+    assert_balance(&contents.flows);
+    records.remove(0)
+}
+
+fn plain(name: &str) -> Vec<u8> {
+    pcap_file(&ethernet(&connection(name)), ETHERNET, false, false)
+}
+
+#[test]
+fn records_are_those_of_a_live_host() {
+    for name in ["tls13_full", "tls13_psk", "tls12_full", "tls12_ticket"] {
+        let captured = one(&plain(name));
+        let live = record(&recorded(name));
+        assert_eq!(line(&captured), line(&live), "{name}");
+        assert_eq!(captured.role, Role::Observer);
+        assert_eq!(captured.ticket_bytes, live.ticket_bytes);
+        assert_eq!(captured.client.port(), PORTS[0]);
+        assert_eq!(captured.server.port(), PORTS[1]);
+        // SYN, SYN/ACK and ACK came a millisecond after the other.
+        assert_eq!(captured.established_to_client_hello_ns, Some(MILLISECOND));
+        assert_eq!(
+            captured.client_hello_ns,
+            u64::from(START_S) * SECOND + 4 * MILLISECOND
+        );
+    }
+}
+
+#[test]
+fn every_form_of_file_gives_the_same_record() {
+    let packets = ethernet(&connection("tls12_ticket"));
+    let expected = format!("{:?}", one(&plain("tls12_ticket")));
+    let mut files = Vec::new();
+    for big_endian in [false, true] {
+        for nanoseconds in [false, true] {
+            files.push(pcap_file(&packets, ETHERNET, big_endian, nanoseconds));
+        }
+        files.push(pcapng_file(&packets, ETHERNET, big_endian));
+    }
+    // Sections follow each other, and may be of another byte order.
+    let (first, second) = packets.split_at(5);
+    let sections = [
+        pcapng_file(first, ETHERNET, false),
+        pcapng_file(second, ETHERNET, true),
+    ];
+    files.push(sections.concat());
+    for file in files {
+        assert_eq!(format!("{:?}", one(&file)), expected);
+        let mut packed = GzEncoder::new(Vec::new(), Compression::fast());
+        packed.write_all(&file).unwrap();
+        assert_eq!(format!("{:?}", one(&packed.finish().unwrap())), expected);
+    }
+}
+
+#[test]
+fn every_link_layer_gives_the_same_record() {
+    let packets = connection("tls13_psk");
+    let expected = format!("{:?}", one(&plain("tls13_psk")));
+    let ethernet = |rest: &[u8]| [&[2; 12][..], rest].concat();
+    for (link, header) in [
+        // One VLAN, one in another, MPLS with two labels, PPPoE.
+        (1, ethernet(&[0x81, 0, 0, 5, 8, 0])),
+        (1, ethernet(&[0x88, 0xa8, 0, 5, 0x81, 0, 0, 6, 8, 0])),
+        (1, ethernet(&[0x88, 0x47, 0, 1, 0, 64, 0, 2, 1, 64])),
+        (1, ethernet(&[0x88, 0x64, 0x11, 0, 0, 1, 0, 50, 0, 0x21])),
+        // BSD loopback in either order, raw IP, Linux cooked.
+        (0, vec![2, 0, 0, 0]),
+        (108, vec![0, 0, 0, 2]),
+        (101, Vec::new()),
+        (12, Vec::new()),
+        (228, Vec::new()),
+        (113, [&[0; 14][..], &[8, 0]].concat()),
+        (276, [&[8, 0][..], &[0; 18]].concat()),
+    ] {
+        let file = pcap_file(&behind(&packets, &header), link, false, false);
+        assert_eq!(format!("{:?}", one(&file)), expected, "{link} {header:?}");
+    }
+}
+
+#[test]
+fn order_and_repetition_of_packets_change_nothing() {
+    let packets = ethernet(&connection("tls12_full"));
+    let times: Vec<u32> = packets.iter().map(|(time, _)| *time).collect();
+    let expected = line(&one(&plain("tls12_full")));
+    for distance in 1..4 {
+        let mut shuffled: Vec<Vec<u8>> = packets.iter().map(|(_, frame)| frame.clone()).collect();
+        // The end stays the end.
+        let last = shuffled.len() - 2;
+        for place in (3..last - distance).step_by(distance + 1) {
+            shuffled.swap(place, place + distance);
+        }
+        let mut file = Vec::new();
+        for (time, frame) in times.iter().zip(shuffled) {
+            file.push((*time, frame.clone()));
+            file.push((*time, frame));
+        }
+        let record = one(&pcap_file(&file, ETHERNET, false, false));
+        assert_eq!(line(&record), expected, "{distance}");
+    }
+}
+
+#[test]
+fn what_is_missing_is_never_a_verdict() {
+    let whole = ethernet(&connection("tls12_ticket"));
+    let expected = line(&one(&plain("tls12_ticket")));
+    // Capture began after TCP had.
+    let file = pcap_file(&whole[3..], ETHERNET, false, false);
+    assert_eq!(line(&one(&file)), expected);
+    for end in [Client, Server] {
+        // Ports stand behind Ethernet's and IP's headers.
+        let is_from =
+            |frame: &[u8]| frame[34..36] == PORTS[usize::from(end == Server)].to_be_bytes();
+        let side: Vec<_> = whole
+            .iter()
+            .filter(|(_, frame)| is_from(frame))
+            .cloned()
+            .collect();
+        let (records, _) = read(&pcap_file(&side, ETHERNET, false, false));
+        let verdicts: Vec<_> = records.iter().map(Handshake::outcome).collect();
+        assert!(!verdicts.contains(&Outcome::Full), "{end:?}: {records:?}");
+        assert!(
+            !verdicts.contains(&Outcome::Resumed),
+            "{end:?}: {records:?}"
+        );
+    }
+    for missing in 3..whole.len() - 2 {
+        let mut packets = whole.clone();
+        packets.remove(missing);
+        let (records, contents) = read(&pcap_file(&packets, ETHERNET, false, false));
+        assert_balance(&contents.flows);
+        for record in records {
+            assert_ne!(record.outcome(), Outcome::Full, "without packet {missing}");
+        }
+    }
+}
+
+#[test]
+fn damaged_files_are_read_as_far_as_they_go() {
+    let file = [plain("tls13_full"), vec![0; 7]].concat();
+    let (records, contents) = read(&file);
+    assert_eq!(records.len(), 1);
+    assert_eq!(contents.damage, Some(Damage::Truncated));
+    for length in 24..file.len() {
+        let (_, contents) = read(&file[..length]);
+        assert_balance(&contents.flows);
+    }
+    for nothing in [
+        &b""[..],
+        b"GET / HTTP/1.1\r\n\r\n",
+        &[0x1f, 0x8b, 8, 0, 1, 2],
+    ] {
+        let error = pcap::read(nothing, Fingerprinter::new(b""), |_| ()).unwrap_err();
+        assert!(
+            matches!(error, FileError::NoCapture | FileError::Read(_)),
+            "{error}"
+        );
+    }
+    // Any byte may be wrong.
+    for place in 24..file.len() {
+        let mut wrong = file.clone();
+        wrong[place] ^= 0x55;
+        let (_, contents) = read(&wrong);
+        assert_balance(&contents.flows);
+    }
+}
+
+/// TLS that begins after something else was said: STARTTLS, CONNECT, SOCKS, databases.
+const LATER: &[&str] = &[
+    "arkime+arkime/tests/pcap/adb_synthetic.pcap",
+    "arkime+arkime/tests/pcap/https-connect.pcap",
+    "arkime+arkime/tests/pcap/ldap-ssl.pcap",
+    "arkime+arkime/tests/pcap/mysql-tls.pcap",
+    "arkime+arkime/tests/pcap/smtp-starttls.pcap",
+    "arkime+arkime/tests/pcap/socks-https-example.pcap",
+    "zeek+zeek/testing/btest/Traces/ftp/ftp-auth-tls.pcap",
+    "zeek+zeek/testing/btest/Traces/http/connect-with-header.pcap",
+    "zeek+zeek/testing/btest/Traces/ldap/ldap-starttls.pcap",
+    "zeek+zeek/testing/btest/Traces/mysql/encrypted.pcap",
+    "zeek+zeek/testing/btest/Traces/mysql/tls-12-amazon-rds.pcap",
+    "zeek+zeek/testing/btest/Traces/mysql/tls-13-amazon-rds.pcap",
+    "zeek+zeek/testing/btest/Traces/postgresql/psql-aws-ssl-require-15432.pcap",
+    "zeek+zeek/testing/btest/Traces/postgresql/psql-aws-ssl-require.pcap",
+    "zeek+zeek/testing/btest/Traces/socks-with-ssl.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/imap-starttls.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/pop3-starttls.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/smtp-starttls.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/xmpp-dialback-starttls.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/xmpp-starttls.pcap",
+];
+
+/// The capture ends before the handshake does: counted, and no record.
+const UNFINISHED: &[&str] = &[
+    "arkime+arkime/tests/pcap/arkime_synthetic.pcap",
+    "arkime+arkime/tests/pcap/https-generalizedtime.pcap",
+    "arkime+arkime/tests/pcap/tls-alpn-h2.pcap",
+    "arkime+arkime/tests/pcap/tls13.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/ml-dsa-44-cert.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/openjdk-25.0.2-zeek.org.pcap",
+];
+
+/// A ClientHello in the form of SSL 2.0 (RFC 5246, E.2).
+const SSL2: &[&str] = &[
+    "arkime+arkime/tests/pcap/https2-301-get.pcap",
+    "arkime+arkime/tests/pcap/pppoe.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/ssl-v2.pcap",
+    "zeek+zeek/testing/btest/Traces/tls/ssl.v3.pcap",
+];
+
+/// Tunnels that are not opened.
+const TUNNELS: &[&str] = &[
+    "zeek+zeek/testing/btest/Traces/tunnels/geneve-47101.pcap",
+    "zeek+zeek/testing/btest/Traces/tunnels/gtp/gtp6_gtp_0x32.pcap",
+];
+
+/// Connections of other people's captures, against what tshark's fields say of them.
+#[test]
+fn others_captures_give_others_verdicts() {
+    let truth = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/truth");
+    let Ok(table) = fs::read_to_string(truth.join("expected.tsv")) else {
+        eprintln!("{} is not here: nothing to compare with", truth.display());
+        return;
+    };
+    let mut rows = table
+        .lines()
+        .map(|line| line.split('\t').collect::<Vec<_>>());
+    let head = rows.next().unwrap();
+    let mut captures: BTreeMap<String, Vec<BTreeMap<&str, &str>>> = BTreeMap::new();
+    for row in rows {
+        let row: BTreeMap<&str, &str> = head.iter().copied().zip(row).collect();
+        let is_whole = row["client_hello"] == "yes" && row["server_hello"] == "yes";
+        if row["transport"] == "tcp" && is_whole {
+            captures
+                .entry(row["capture"].to_owned())
+                .or_default()
+                .push(row);
+        }
+    }
+    let (mut right, mut unseen) = (0, BTreeSet::new());
+    for (capture, rows) in captures {
+        let file = File::open(truth.join("captures").join(&capture)).unwrap();
+        let mut records = BTreeMap::new();
+        pcap::read(file, Fingerprinter::new(b""), |record| {
+            let end = |end: std::net::SocketAddr| format!("{} {}", end.ip(), end.port());
+            let ends = (end(record.client), end(record.server));
+            records.entry(ends).or_insert(record);
+        })
+        .unwrap();
+        for row in rows {
+            let ends = (row["client"].to_owned(), row["server"].to_owned());
+            let Some(record) = records.get(&ends) else {
+                unseen.insert(capture.clone());
+                continue;
+            };
+            let yes = |value: bool| if value { "yes" } else { "no" };
+            let mut seen = vec![
+                ("hello_retry", yes(record.hello_retry).to_owned()),
+                (
+                    "early_data_offered",
+                    yes(record.early_data_offered).to_owned(),
+                ),
+            ];
+            if record.established {
+                seen.push(("resumed", yes(record.resumed).to_owned()));
+                seen.push(("method", record.method.as_str().to_owned()));
+            }
+            // An address is no server name (RFC 6066, 3), and is not kept.
+            if let Some(ServerName::Host(name)) = &record.server_name {
+                seen.push(("server_name", name.to_string()));
+            }
+            if let Some(version) = record.version {
+                let version = names::version(version).into_owned();
+                // Drafts of TLS 1.3 count as what they became.
+                if !row["version"].starts_with("0x7") {
+                    seen.push(("version", version.trim_start_matches("ssl").to_owned()));
+                }
+            }
+            for (column, value) in seen {
+                assert_eq!(value, row[column], "{capture} {ends:?} {column}");
+            }
+            right += 1;
+        }
+    }
+    println!("{right} connections right");
+    let known = [LATER, UNFINISHED, SSL2, TUNNELS].concat();
+    let known: BTreeSet<String> = known.into_iter().map(str::to_owned).collect();
+    assert_eq!(unseen, known);
+    assert!(right >= 249, "{right} connections right");
+}
