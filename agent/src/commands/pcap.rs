@@ -17,6 +17,7 @@ use resumetry::{
     pcap::{self, Contents, file::Damage},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 use super::shutdown;
 
@@ -194,9 +195,11 @@ impl<F: Read + AsFd> Read for Stoppable<'_, F> {
         };
         while !self.stop.load(Ordering::Relaxed) {
             let mut ends = [PollFd::new(&self.file, PollFlags::IN)];
-            // What cannot be waited for can be read.
-            if poll(&mut ends, Some(&patience)) != Ok(0) {
-                return self.file.read(buffer);
+            match poll(&mut ends, Some(&patience)) {
+                // The signal itself may have come; then the flag is about to be set.
+                Ok(0) | Err(Errno::INTR) => {}
+                // What cannot be waited for can be read.
+                _ => return self.file.read(buffer),
             }
         }
         Ok(0)
