@@ -26,15 +26,38 @@ pub struct Ask<'a> {
     pub requests: u32,
 }
 
+impl Ask<'_> {
+    /// A new session, and one request at once.
+    pub const FULL: Self = Self {
+        resume: false,
+        early: false,
+        wait: Duration::ZERO,
+        path: "/",
+        requests: 1,
+    };
+    pub const RESUMED: Self = Self {
+        resume: true,
+        ..Self::FULL
+    };
+    pub const EARLY: Self = Self {
+        early: true,
+        ..Self::RESUMED
+    };
+    /// Thinks before it asks.
+    pub const PATIENT: Self = Self {
+        wait: Duration::from_millis(35),
+        ..Self::RESUMED
+    };
+    /// Asks more than once.
+    pub const CHATTY: Self = Self {
+        requests: 3,
+        ..Self::RESUMED
+    };
+}
+
 impl Default for Ask<'_> {
     fn default() -> Self {
-        Self {
-            resume: false,
-            early: false,
-            wait: Duration::ZERO,
-            path: "/",
-            requests: 1,
-        }
+        Self::FULL
     }
 }
 

@@ -123,32 +123,15 @@ fn first_bytes_come_after_the_round_trips_of_their_protocol() {
 }
 
 fn first_bytes(site: &Site, distance: &Distance, alpn: Alpn) {
-    let full = Ask::default();
-    let resumed = Ask {
-        resume: true,
-        ..full
-    };
-    let early = Ask {
-        early: true,
-        ..resumed
-    };
-    let patient = Ask {
-        wait: Duration::from_millis(35),
-        ..resumed
-    };
-    let chatty = Ask {
-        requests: 3,
-        ..resumed
-    };
     let cases = [
-        (Versions::Tls12, 2, full),
-        (Versions::Tls12, 1, resumed),
-        (Versions::Tls13, 1, full),
-        (Versions::Tls13, 1, resumed),
-        (Versions::Tls13, 0, early),
-        (Versions::Tls13, 1, patient),
-        (Versions::Tls12, 1, chatty),
-        (Versions::Tls13, 1, chatty),
+        (Versions::Tls12, 2, Ask::FULL),
+        (Versions::Tls12, 1, Ask::RESUMED),
+        (Versions::Tls13, 1, Ask::FULL),
+        (Versions::Tls13, 1, Ask::RESUMED),
+        (Versions::Tls13, 0, Ask::EARLY),
+        (Versions::Tls13, 1, Ask::PATIENT),
+        (Versions::Tls12, 1, Ask::CHATTY),
+        (Versions::Tls13, 1, Ask::CHATTY),
     ];
     for (versions, trips, ask) in cases {
         for (path, thought) in [("/", 0), ("/think/20", 20)] {
@@ -158,7 +141,7 @@ fn first_bytes(site: &Site, distance: &Distance, alpn: Alpn) {
             let client = site.client(versions, alpn).unwrap();
             // It brings the session.
             let dial = distance.dial(site.port).unwrap();
-            client.first_byte(dial, &full).unwrap();
+            client.first_byte(dial, &Ask::FULL).unwrap();
             // A busy machine makes single measurements late; none may be early.
             let exact = wait::until(Duration::from_secs(20), || {
                 let dial = distance.dial(site.port).unwrap();

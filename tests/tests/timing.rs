@@ -56,33 +56,16 @@ fn connect(distance: &Distance, port: u16, client: &Client, ask: &Ask<'_>) -> (u
 
 /// Ways to begin a connection and to ask.
 fn asks() -> Vec<(&'static str, Versions, Ask<'static>)> {
-    let full = Ask::default();
-    let resumed = Ask {
-        resume: true,
-        ..full
-    };
-    let early = Ask {
-        early: true,
-        ..resumed
-    };
-    let patient = Ask {
-        wait: Duration::from_millis(35),
-        ..resumed
-    };
-    let chatty = Ask {
-        requests: 3,
-        ..resumed
-    };
     vec![
-        ("full 1.2", Versions::Tls12, full),
-        ("resumed 1.2", Versions::Tls12, resumed),
-        ("keep-alive 1.2", Versions::Tls12, chatty),
-        ("patient 1.2", Versions::Tls12, patient),
-        ("full 1.3", Versions::Tls13, full),
-        ("resumed 1.3", Versions::Tls13, resumed),
-        ("0-RTT", Versions::Tls13, early),
-        ("keep-alive 1.3", Versions::Tls13, chatty),
-        ("patient 1.3", Versions::Tls13, patient),
+        ("full 1.2", Versions::Tls12, Ask::FULL),
+        ("resumed 1.2", Versions::Tls12, Ask::RESUMED),
+        ("keep-alive 1.2", Versions::Tls12, Ask::CHATTY),
+        ("patient 1.2", Versions::Tls12, Ask::PATIENT),
+        ("full 1.3", Versions::Tls13, Ask::FULL),
+        ("resumed 1.3", Versions::Tls13, Ask::RESUMED),
+        ("0-RTT", Versions::Tls13, Ask::EARLY),
+        ("keep-alive 1.3", Versions::Tls13, Ask::CHATTY),
+        ("patient 1.3", Versions::Tls13, Ask::PATIENT),
     ]
 }
 

@@ -17,7 +17,7 @@ use std::io::{self, Write as _};
 use std::sync::Arc;
 
 use super::Scrape;
-use super::series::{Bounds, NATIVE_ZERO_THRESHOLD, Sink, Value};
+use super::series::{Bounds, NATIVE_ZERO_THRESHOLD, Sink, Value, in_seconds, suffix};
 use super::tls::{PARTS, Part};
 use crate::core::aggregate::{Histogram, native};
 use crate::export::State;
@@ -69,12 +69,8 @@ impl Messages {
         help: &str,
         kind: MetricType,
     ) -> io::Result<Points<'_>> {
-        let suffix = match kind {
-            MetricType::Counter => "_total",
-            _ => "",
-        };
         let head = model::MetricFamily {
-            name: format!("{name}{suffix}"),
+            name: format!("{name}{}", suffix(kind)),
             help: help.to_owned(),
             r#type: model::MetricType::from(kind).into(),
             ..model::MetricFamily::default()
@@ -120,10 +116,8 @@ impl Points<'_> {
         bounds: &Bounds,
         histogram: &Histogram,
     ) -> io::Result<()> {
-        let bounds = bounds.iter().map(|&bound| bound as f64 / 1e9);
         let mut cumulative_count = 0;
-        let bucket = bounds
-            .chain([f64::INFINITY])
+        let bucket = in_seconds(bounds)
             .zip(&histogram.buckets)
             .map(|(upper_bound, count)| {
                 cumulative_count += count;

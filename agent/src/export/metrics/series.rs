@@ -19,6 +19,20 @@ use crate::core::aggregate::{
 /// Upper bounds of a histogram's buckets, nanoseconds.
 pub(super) type Bounds = [u64; DURATION_BOUNDS_NS.len()];
 
+/// The bounds in seconds, and that of the bucket for all that is above.
+pub(super) fn in_seconds(bounds: &Bounds) -> impl Iterator<Item = f64> {
+    let bounds = bounds.iter().map(|&bound| bound as f64 / 1e9);
+    bounds.chain([f64::INFINITY])
+}
+
+/// What the samples of a family have behind its name.
+pub(super) fn suffix(kind: MetricType) -> &'static str {
+    match kind {
+        MetricType::Counter => "_total",
+        _ => "",
+    }
+}
+
 /// Where families go.
 pub(super) enum Sink<'s, 'e> {
     Objects(&'s mut DescriptorEncoder<'e>),
@@ -263,17 +277,12 @@ fn shared<K: aggregate::Labels, V>(sample: &Sample<K, V>) -> impl EncodeLabelSet
 
 fn encode_histogram(
     mut encoder: MetricEncoder<'_>,
-    bounds: &[u64; DURATION_BOUNDS_NS.len()],
+    bounds: &Bounds,
     histogram: &Histogram,
 ) -> fmt::Result {
     // The encoder adds the buckets up itself.
-    let mut buckets = [(f64::INFINITY, 0); DURATION_BOUNDS_NS.len() + 1];
-    for (bucket, &bound) in buckets.iter_mut().zip(bounds) {
-        bucket.0 = bound as f64 / 1e9;
-    }
-    for (bucket, &count) in buckets.iter_mut().zip(&histogram.buckets) {
-        bucket.1 = count;
-    }
+    let counts = histogram.buckets.iter().copied();
+    let buckets: Vec<_> = in_seconds(bounds).zip(counts).collect();
     let sum = histogram.sum_ns as f64 / 1e9;
     let fine = &histogram.native;
     let deltas: Vec<i64> = fine.deltas().collect();

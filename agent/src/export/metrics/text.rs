@@ -13,7 +13,7 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use std::{fmt, io};
 
-use super::series::{Bounds, Value};
+use super::series::{Bounds, Value, in_seconds, suffix};
 use super::{Format, NO_EXEMPLARS};
 use crate::core::aggregate::Histogram;
 
@@ -59,10 +59,7 @@ impl<'o> Text<'o> {
         kind: MetricType,
         bounds: Option<&Bounds>,
     ) -> Result<Lines<'a>, fmt::Error> {
-        let suffix = match kind {
-            MetricType::Counter => "_total",
-            _ => "",
-        };
+        let suffix = suffix(kind);
         // OpenMetrics names the family, the older format its samples.
         let family_suffix = match self.format {
             Format::OpenMetrics => "",
@@ -73,18 +70,18 @@ impl<'o> Text<'o> {
                 self.buffer.push_str(piece);
             }
         }
-        let mut lines_have = match bounds {
+        let mut bounds = match bounds {
             Some(bounds) => as_labels(bounds, self.format)?,
             None => Vec::new(),
         };
-        for bound in &mut lines_have {
+        for bound in &mut bounds {
             *bound = match self.format {
                 Format::OpenMetrics => format!("{name}_bucket{{{bound},"),
                 _ => format!("{bound}}} "),
             };
         }
         Ok(Lines {
-            bounds: lines_have,
+            bounds,
             series: String::new(),
             out: &mut *self.out,
             buffer: &mut self.buffer,
@@ -231,8 +228,7 @@ struct Ruler(Bounds);
 
 impl Collector for Ruler {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
-        let bounds = self.0.iter().map(|&bound| (bound as f64 / 1e9, 0));
-        let bounds: Vec<_> = bounds.chain([(f64::INFINITY, 0)]).collect();
+        let bounds: Vec<_> = in_seconds(&self.0).map(|bound| (bound, 0)).collect();
         encoder
             .encode_descriptor("ruler", "", None, MetricType::Histogram)?
             .encode_histogram::<NoLabelSet>(0.0, 0, &bounds, NO_EXEMPLARS)

@@ -431,6 +431,18 @@ impl<'a> Image<'a> {
             .collect()
     }
 
+    /// The same, of those calls that stand in a function or in the parts that the compiler split off.
+    pub fn calls_within(&self, start: u64, wanted: impl Fn(Target) -> bool + Copy) -> Vec<u64> {
+        let parts = self.parts_of(start);
+        let is_within = |from: &u64| {
+            self.start_of(*from)
+                .is_some_and(|part| parts.contains(&part))
+        };
+        let mut calls = self.calls_of(wanted);
+        calls.retain(is_within);
+        calls
+    }
+
     /// Every address by which wanted functions are called: their own, or that of a stub.
     fn entries(&self, wanted: impl Fn(Target) -> bool) -> Vec<u64> {
         let jumps = self.slot_users(0x25);

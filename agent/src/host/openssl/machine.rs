@@ -106,17 +106,8 @@ fn find_start(image: &Image<'_>) -> Result<u64, MachineError> {
 
 /// The calls of `BUF_MEM_free`, in the function or in the parts that the compiler split off.
 fn find_ends(image: &Image<'_>, start: u64) -> Result<Vec<u64>, MachineError> {
-    let parts = image.parts_of(start);
     let frees = |target| target == Target::Named("BUF_MEM_free");
-    let ends: Vec<u64> = image
-        .calls_of(frees)
-        .into_iter()
-        .filter(|from| {
-            image
-                .start_of(*from)
-                .is_some_and(|part| parts.contains(&part))
-        })
-        .collect();
+    let ends = image.calls_within(start, frees);
     if ends.is_empty() {
         return Err(MachineError::NoEnd(start));
     }

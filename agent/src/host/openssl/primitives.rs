@@ -5,8 +5,6 @@
 //! tickets: the function that decrypts one, which `tickets` has found, and the one that makes one, which
 //! is the only caller of `EVP_EncryptFinal`, both from their beginning to their `EVP_CIPHER_CTX_free`.
 
-use std::collections::BTreeSet;
-
 use agent_common::primitive::{self, FUNCTIONS};
 use iced_x86::{FlowControl, Instruction, Mnemonic};
 use thiserror::Error;
@@ -124,16 +122,8 @@ fn making(image: &Image<'_>) -> Result<PrimitivePlace, PrimitivesError> {
         [start] => *start,
         _ => return Err(PrimitivesError::TicketMakers),
     };
-    let parts: BTreeSet<u64> = image.parts_of(start);
-    let ends: Vec<u64> = image
-        .calls_of(|target| target == Target::Named("EVP_CIPHER_CTX_free"))
-        .into_iter()
-        .filter(|from| {
-            image
-                .start_of(*from)
-                .is_some_and(|part| parts.contains(&part))
-        })
-        .collect();
+    let frees = |target| target == Target::Named("EVP_CIPHER_CTX_free");
+    let ends = image.calls_within(start, frees);
     if ends.is_empty() {
         return Err(PrimitivesError::NoEnd(start));
     }
