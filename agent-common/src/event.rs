@@ -16,13 +16,17 @@ pub const KIND_TICKET: u32 = 4;
 /// [`EventHeader::kind`]: a cryptographic primitive inside a handshake, see [`PrimitiveEvent`].
 pub const KIND_PRIMITIVE: u32 = 5;
 
+/// [`EventHeader::kind`]: a datagram of QUIC, as a [`SegmentEvent`] without sequence numbers.
+pub const KIND_DATAGRAM: u32 = 6;
+
 /// [`SegmentEvent::direction`]: received by the observed socket.
 pub const INGRESS: u8 = 0;
 /// [`SegmentEvent::direction`]: sent by the observed socket.
 pub const EGRESS: u8 = 1;
 
 /// [`SegmentEvent::flags`]: first bytes of a stream, and they look like TLS or a PROXY header.
-/// `sequence` is the start of this direction, `acknowledgment` the start of the other.
+/// `sequence` is the start of this direction, `acknowledgment` the start of the other. On a datagram:
+/// the first that is known of these addresses and ports.
 pub const SEGMENT_HELLO: u8 = 1 << 0;
 /// [`SegmentEvent::flags`]: arrived out of order before any byte of the stream's start; the flow
 /// is not known to be TLS yet. Hold it, bounded, until a `SEGMENT_HELLO` comes or time passes.

@@ -56,3 +56,17 @@ pub struct FlowState {
 }
 
 const _: () = assert!(size_of::<FlowState>() == 24);
+
+/// What the kernel keeps of addresses and ports between which a QUIC handshake takes place.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct QuicPath {
+    /// Datagrams with a long header that may still be handed over.
+    pub long_left: u16,
+    /// The same of those with a short header since the latest long one.
+    pub short_left: u8,
+    /// Direction of the client's datagrams (`event::INGRESS`, `event::EGRESS`).
+    pub client_direction: u8,
+}
+
+const _: () = assert!(size_of::<QuicPath>() == 4);

@@ -1,4 +1,4 @@
-//! Types that cross from the kernel half to user space. No logic lives here.
+//! Types that cross from the kernel half to user space, and what both halves tell in the same way.
 //!
 //! ABI rules: `repr(C)`, fixed-width integers only, explicit zeroed padding, a size assertion for
 //! every struct. An event kind is never reused for another meaning.
@@ -11,6 +11,7 @@ pub mod flow;
 pub mod hits;
 pub mod limits;
 pub mod primitive;
+pub mod quic;
 pub mod site;
 pub mod stats;
 #[cfg(feature = "user")]

@@ -56,3 +56,24 @@ pub const MAX_TASKS: u32 = 16 * 1024;
 /// Default size of the ring buffer: 8 MiB hold a quarter of a second at 3,000 handshakes a second
 /// of 10 KiB each.
 pub const RING_BYTES: u32 = 8 * 1024 * 1024;
+
+/// Pairs of addresses and ports between which QUIC handshakes take place; the least recently used is
+/// forgotten first.
+pub const MAX_QUIC_PATHS: u32 = 16 * 1024;
+
+/// How long after the latest packet of any QUIC handshake short headers are looked at, nanoseconds.
+pub const QUIC_NS: u64 = 30_000_000_000;
+
+/// Datagrams with a long header that are handed over for each Initial packet of a client: a handshake
+/// takes ten, and more where some are lost or carry early data.
+pub const QUIC_LONG_DATAGRAMS: u16 = 32;
+
+/// The same at most, where a client sends many Initial packets.
+pub const MAX_QUIC_LONG_DATAGRAMS: u16 = 512;
+
+/// Datagrams of a client with a short header that are handed over after one with a long header: the
+/// first of them shows that its handshake is complete.
+pub const QUIC_SHORT_DATAGRAMS: u8 = 8;
+
+/// Copied from a datagram with a short header: its first byte and a connection ID.
+pub const QUIC_SHORT_SNAP_BYTES: u32 = 32;

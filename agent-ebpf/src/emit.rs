@@ -41,6 +41,7 @@ pub fn segment(skb: *mut __sk_buff, event: &SegmentEvent, offset: u32) {
         0 => piece::<0>(skb, event, offset),
         1..=256 => piece::<256>(skb, event, offset),
         257..=1024 => piece::<1024>(skb, event, offset),
+        1025..=2048 => piece::<2048>(skb, event, offset),
         _ => piece::<{ limits::PIECE_BYTES }>(skb, event, offset),
     };
     count(match sent {

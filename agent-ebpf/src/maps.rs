@@ -2,7 +2,7 @@
 
 use agent_common::{
     call::Call,
-    flow::{FlowKey, FlowState},
+    flow::{FlowKey, FlowState, QuicPath},
     hits, limits, stats,
 };
 use aya_ebpf::{
@@ -34,6 +34,16 @@ pub static EMBRYONIC: LruHashMap<FlowKey, FlowState> =
 /// When the last of them was noted, `bpf_ktime_get_ns`.
 #[map]
 static EMBRYONIC_NOTED: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Where QUIC handshakes take place. One socket of a server serves all its clients, so that the socket
+/// cannot keep it.
+#[map]
+pub static QUIC_PATHS: LruHashMap<FlowKey, QuicPath> =
+    LruHashMap::with_max_entries(limits::MAX_QUIC_PATHS, 0);
+
+/// When the latest packet of a QUIC handshake came, `bpf_ktime_get_ns`.
+#[map]
+static QUIC_NOTED: Array<u64> = Array::with_max_entries(1, 0);
 
 /// The calls of threads (`bpf_get_current_pid_tgid`).
 #[map]
@@ -98,21 +108,44 @@ pub static WAKEUP_BYTES: Global<u64> = Global::new(limits::RING_BYTES as u64 / 4
 /// Notes the state of a connection that has no socket yet; false when the kernel has no room.
 #[inline(always)]
 pub fn note_embryonic(key: &FlowKey, state: &FlowState, now_ns: u64) -> bool {
-    if let Some(noted) = EMBRYONIC_NOTED.get_ptr_mut(0) {
+    note_time(&EMBRYONIC_NOTED, now_ns);
+    EMBRYONIC.insert(key, state, 0).is_ok()
+}
+
+#[inline(always)]
+fn note_time(cell: &Array<u64>, now_ns: u64) {
+    if let Some(noted) = cell.get_ptr_mut(0) {
         // SAFETY: an aligned word that is written as a whole.
         unsafe { ptr::write_volatile(noted, now_ns) };
     }
-    EMBRYONIC.insert(key, state, 0).is_ok()
+}
+
+/// The time in `cell` is one of the last `span_ns`.
+#[inline(always)]
+fn is_recent(cell: &Array<u64>, span_ns: u64) -> bool {
+    cell.get(0).is_some_and(|noted| {
+        // SAFETY: the helper has no preconditions.
+        *noted != 0 && unsafe { bpf_ktime_get_ns() } < noted.wrapping_add(span_ns)
+    })
+}
+
+/// Says that a QUIC handshake takes place.
+#[inline(always)]
+pub fn note_quic(now_ns: u64) {
+    note_time(&QUIC_NOTED, now_ns);
+}
+
+/// True where one did lately: else no short header is worth a look.
+#[inline(always)]
+pub fn may_have_quic() -> bool {
+    is_recent(&QUIC_NOTED, limits::QUIC_NS)
 }
 
 /// True where a connection without a socket was noted within the last minute: its socket comes as
 /// soon as its handshake is over. Most hosts have none, and need not look for them.
 #[inline(always)]
 pub fn may_have_embryonic() -> bool {
-    EMBRYONIC_NOTED.get(0).is_some_and(|noted| {
-        // SAFETY: the helper has no preconditions.
-        *noted != 0 && unsafe { bpf_ktime_get_ns() } < noted.wrapping_add(limits::EMBRYONIC_NS)
-    })
+    is_recent(&EMBRYONIC_NOTED, limits::EMBRYONIC_NS)
 }
 
 /// What a trap takes, nanoseconds; 0 where it is not known.

@@ -1,4 +1,4 @@
-//! From an skb at the network layer to the TCP segment in it. Knows headers, not TLS.
+//! From an skb at the network layer to the TCP segment in it, or its UDP header. Knows headers, not TLS.
 
 use agent_common::{event, flow::FlowKey};
 use aya_ebpf::{bindings::__sk_buff, helpers::generated::bpf_skb_load_bytes};
@@ -9,9 +9,13 @@ const ETH_P_IP: u32 = 0x0800_u16.to_be() as u32;
 const ETH_P_IPV6: u32 = 0x86dd_u16.to_be() as u32;
 
 const IPPROTO_HOPOPTS: u8 = 0;
-const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_TCP: u8 = 6;
+pub const IPPROTO_UDP: u8 = 17;
 const IPPROTO_ROUTING: u8 = 43;
 const IPPROTO_DSTOPTS: u8 = 60;
+
+/// Well within what the verifier lets be added to a pointer into the packet (`MAX_PACKET_OFF`, 65535).
+const MAX_DIRECT_OFFSET: u32 = 0x7fff;
 
 /// IPv6 extension headers that are walked before TCP; more than hop-by-hop, routing and
 /// destination options is not seen in practice.
@@ -24,6 +28,15 @@ pub const BARE_BYTES: u32 = 84;
 const TCP_FIN: u8 = 0x01;
 const TCP_SYN: u8 = 0x02;
 const TCP_RST: u8 = 0x04;
+
+/// What follows the network layer's headers.
+pub struct Transport {
+    /// Offset of its header in the skb.
+    pub offset: u32,
+    /// `IPPROTO_…`.
+    pub protocol: u8,
+    pub ipv6: bool,
+}
 
 /// One TCP segment of an skb.
 pub struct Segment {
@@ -58,12 +71,15 @@ impl Segment {
 /// Copies `T` from the packet: straight from its linear part, which holds the headers of nearly
 /// every packet, or by the helper.
 #[inline(always)]
-fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
-    // SAFETY: `skb` is the program's context; the verifier checks the bounds again.
-    unsafe {
-        let start = (*skb).data as usize + offset as usize;
-        if start + size_of::<T>() <= (*skb).data_end as usize {
-            return Some(ptr::read_unaligned(start as *const T));
+pub fn load<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
+    // Headers are never that long; the verifier wants to see it.
+    if offset <= MAX_DIRECT_OFFSET {
+        // SAFETY: `skb` is the program's context; the verifier checks the bounds again.
+        unsafe {
+            let start = (*skb).data as usize + offset as usize;
+            if start + size_of::<T>() <= (*skb).data_end as usize {
+                return Some(ptr::read_unaligned(start as *const T));
+            }
         }
     }
     load_by_helper(skb, offset)
@@ -85,19 +101,20 @@ fn load_by_helper<T: Copy>(skb: *mut __sk_buff, offset: u32) -> Option<T> {
     }
 }
 
-/// Finds the TCP segment. `None`: no TCP, or headers that cannot be read.
+/// Finds the transport's header. `None`: no IP, a fragment, or headers that cannot be read.
 #[inline(always)]
-pub fn segment(skb: *mut __sk_buff) -> Option<Segment> {
-    // SAFETY: `skb` is the program's context; these fields are readable for cgroup_skb.
-    let (protocol, length) = unsafe { ((*skb).protocol, (*skb).len) };
-    let (transport, ipv6) = match protocol {
+pub fn transport(skb: *mut __sk_buff) -> Option<Transport> {
+    // SAFETY: `skb` is the program's context; the field is readable for cgroup_skb.
+    let protocol = unsafe { (*skb).protocol };
+    match protocol {
         ETH_P_IP => {
             let start: [u8; 10] = load(skb, 0)?;
             let fragment = u16::from_be_bytes([start[6], start[7]]) & 0x3fff;
-            if start[9] != IPPROTO_TCP || fragment != 0 {
-                return None;
-            }
-            (u32::from(start[0] & 0x0f) * 4, false)
+            (fragment == 0).then_some(Transport {
+                offset: u32::from(start[0] & 0x0f) * 4,
+                protocol: start[9],
+                ipv6: false,
+            })
         }
         ETH_P_IPV6 => {
             let mut next: u8 = load(skb, 6)?;
@@ -110,15 +127,33 @@ pub fn segment(skb: *mut __sk_buff) -> Option<Segment> {
                 next = header[0];
                 offset += (u32::from(header[1]) + 1) * 8;
             }
-            if next != IPPROTO_TCP {
-                return None;
-            }
-            (offset, true)
+            Some(Transport {
+                offset,
+                protocol: next,
+                ipv6: true,
+            })
         }
-        _ => return None,
-    };
-    let tcp: [u8; 14] = load(skb, transport)?;
-    let offset = transport + u32::from(tcp[12] >> 4) * 4;
+        _ => None,
+    }
+}
+
+/// Finds the TCP segment. `None`: no TCP, or headers that cannot be read.
+#[inline(always)]
+pub fn segment(skb: *mut __sk_buff) -> Option<Segment> {
+    let transport = transport(skb)?;
+    if transport.protocol != IPPROTO_TCP {
+        return None;
+    }
+    tcp(skb, &transport)
+}
+
+/// The TCP segment behind its network layer's headers.
+#[inline(always)]
+pub fn tcp(skb: *mut __sk_buff, transport: &Transport) -> Option<Segment> {
+    // SAFETY: `skb` is the program's context; the field is readable for cgroup_skb.
+    let length = unsafe { (*skb).len };
+    let tcp: [u8; 14] = load(skb, transport.offset)?;
+    let offset = transport.offset + u32::from(tcp[12] >> 4) * 4;
     let flags = tcp[13];
     let mut sequence = u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]);
     if flags & TCP_SYN != 0 {
@@ -133,7 +168,7 @@ pub fn segment(skb: *mut __sk_buff) -> Option<Segment> {
         source_port: u16::from_be_bytes([tcp[0], tcp[1]]),
         destination_port: u16::from_be_bytes([tcp[2], tcp[3]]),
         flags,
-        ipv6,
+        ipv6: transport.ipv6,
     })
 }
 
@@ -161,16 +196,29 @@ pub fn fill_key(
     direction: u8,
     key: &mut FlowKey,
 ) -> Option<()> {
+    let ports = [segment.source_port, segment.destination_port];
+    fill_key_of(skb, ports, segment.ipv6, direction, key)
+}
+
+/// The same of a packet with these ports, of source and destination.
+#[inline(always)]
+pub fn fill_key_of(
+    skb: *mut __sk_buff,
+    [source_port, destination_port]: [u16; 2],
+    ipv6: bool,
+    direction: u8,
+    key: &mut FlowKey,
+) -> Option<()> {
     let (source, destination) = if direction == event::INGRESS {
-        key.local_port = segment.destination_port;
-        key.remote_port = segment.source_port;
+        key.local_port = destination_port;
+        key.remote_port = source_port;
         (&mut key.remote_address, &mut key.local_address)
     } else {
-        key.local_port = segment.source_port;
-        key.remote_port = segment.destination_port;
+        key.local_port = source_port;
+        key.remote_port = destination_port;
         (&mut key.local_address, &mut key.remote_address)
     };
-    if segment.ipv6 {
+    if ipv6 {
         load_into(skb, 8, source)?;
         load_into(skb, 24, destination)
     } else {

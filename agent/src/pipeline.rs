@@ -16,7 +16,7 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::{
     core::{
-        decode::{Event, LibraryCall, PrimitiveCall, decode},
+        decode::{Datagram, Event, LibraryCall, PrimitiveCall, Segment, decode},
         inference::Inference,
         record::{Handshake, Process},
         tracker::{Tracker, TrackerStats},
@@ -210,7 +210,10 @@ impl Pipeline {
                 }
                 Ok(event) => {
                     match &event {
-                        Event::Segment(segment) => health.last_wire_ns = segment.time_ns,
+                        Event::Segment(Segment { time_ns, .. })
+                        | Event::Datagram(Datagram { time_ns, .. }) => {
+                            health.last_wire_ns = *time_ns;
+                        }
                         Event::Library(LibraryCall { time_ns, .. })
                         | Event::Primitive(PrimitiveCall { time_ns, .. })
                         | Event::Ticket { time_ns, .. } => {

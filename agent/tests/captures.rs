@@ -422,7 +422,7 @@ fn others_captures_give_others_verdicts() {
     for row in rows {
         let row: BTreeMap<&str, &str> = head.iter().copied().zip(row).collect();
         let is_whole = row["client_hello"] == "yes" && row["server_hello"] == "yes";
-        if row["transport"] == "tcp" && is_whole {
+        if is_whole {
             captures
                 .entry(row["capture"].to_owned())
                 .or_default()
@@ -435,12 +435,14 @@ fn others_captures_give_others_verdicts() {
         let mut records = BTreeMap::new();
         pcap::read(file, Fingerprinter::new(b""), |record| {
             let end = |end: std::net::SocketAddr| format!("{} {}", end.ip(), end.port());
-            let ends = (end(record.client), end(record.server));
+            let transport = record.transport.as_str().to_owned();
+            let ends = (transport, end(record.client), end(record.server));
             records.entry(ends).or_insert(record);
         })
         .unwrap();
         for row in rows {
-            let ends = (row["client"].to_owned(), row["server"].to_owned());
+            let ends = ["transport", "client", "server"].map(|column| row[column].to_owned());
+            let ends = ends.into();
             let Some(record) = records.get(&ends) else {
                 unseen.insert(capture.clone());
                 continue;

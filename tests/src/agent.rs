@@ -35,6 +35,7 @@ pub struct Record {
     pub labels: BTreeMap<String, String>,
     pub tls: Tls,
     pub resumption: Resumption,
+    pub early_data: EarlyData,
     #[serde(default)]
     pub timing: Timing,
     #[serde(default)]
@@ -97,6 +98,8 @@ pub struct Sources {
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Network {
+    #[serde(default)]
+    pub transport: String,
     pub peer: Option<Endpoint>,
 }
 
@@ -142,6 +145,12 @@ pub struct Resumption {
     pub reject_source: Option<String>,
     pub wire_reject_reason: Option<String>,
     pub ticket: Ticket,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
+pub struct EarlyData {
+    pub offered: Option<bool>,
+    pub accepted: Option<bool>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

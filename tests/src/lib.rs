@@ -32,6 +32,7 @@ pub mod ports;
 pub mod post_quantum;
 pub mod process;
 pub mod prometheus;
+pub mod quic_peers;
 pub mod relay;
 pub mod rng;
 pub mod rustls_server;

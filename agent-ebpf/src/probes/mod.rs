@@ -3,6 +3,7 @@
 mod exec;
 mod library;
 mod primitive;
+mod quic;
 mod reference;
 mod socket;
 mod ticket;

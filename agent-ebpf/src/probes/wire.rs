@@ -31,7 +31,8 @@ use crate::{
         CURRENT_PID, EMBRYONIC, ESTABLISHED, FOLLOWED_SHARE, LIBRARY_TAP, NETNS_COOKIE, TASKS,
         count, has_calls, hit, may_have_embryonic, note_embryonic, open_socket, socket_state,
     },
-    packet::{self, Segment},
+    packet::{self, IPPROTO_TCP, IPPROTO_UDP, Segment},
+    probes::quic,
 };
 
 const BPF_TCP_LISTEN: u32 = 10;
@@ -68,18 +69,14 @@ struct Socket {
 }
 
 impl Socket {
-    /// Reads what is needed of a socket; `None` when it is no TCP socket or past any handshake.
+    /// Reads what is needed of a socket; `None` when it is past any handshake.
     ///
     /// # Safety
-    /// `sk` is a full socket that the verifier knows as such.
+    /// `sk` is a full socket that the verifier knows as such, and `tcp` is its part for TCP.
     #[inline(always)]
-    unsafe fn read(sk: *mut bpf_sock) -> Option<Self> {
-        // SAFETY: the verifier tracks each pointer and its null check.
+    unsafe fn read(sk: *mut bpf_sock, tcp: *mut bpf_tcp_sock) -> Option<Self> {
+        // SAFETY: as above.
         unsafe {
-            let tcp: *mut bpf_tcp_sock = tcp_sock(sk);
-            if tcp.is_null() {
-                return None;
-            }
             let bytes_received = (*tcp).bytes_received;
             let bytes_acked = (*tcp).bytes_acked;
             if bytes_received > limits::HANDSHAKE_BYTES || bytes_acked > limits::HANDSHAKE_BYTES {
@@ -158,11 +155,36 @@ fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
 /// Looks at a packet; says how far it had to go, as `hits::WIRE_…`.
 #[inline(always)]
 fn observe(skb: *mut __sk_buff, direction: u8) -> u32 {
-    if is_bare(skb) {
-        return hits::WIRE_HEADERS;
+    // SAFETY: `skb` is the program's context.
+    let is_short = unsafe { (*skb).len } <= packet::BARE_BYTES;
+    // A packet that is nothing but headers, as a third of those of a short TCP connection are: an
+    // acknowledgment. Only packets that are short enough are looked at, which costs less than finding
+    // their socket's state; a longer one of that kind is found out later.
+    if is_short {
+        let Some(transport) = packet::transport(skb) else {
+            return hits::WIRE_HEADERS;
+        };
+        if transport.protocol == IPPROTO_UDP {
+            return quic::observe(skb, &transport, direction);
+        }
+        if transport.protocol != IPPROTO_TCP
+            || packet::tcp(skb, &transport)
+                .is_none_or(|segment| segment.payload == 0 && segment.ending() == 0)
+        {
+            return hits::WIRE_HEADERS;
+        }
     }
-    let Some((state, socket)) = candidate(skb) else {
-        return hits::WIRE_PASSED;
+    let (state, socket) = match candidate(skb) {
+        Candidate::Tcp(state, socket) => (state, socket),
+        Candidate::Passed => return hits::WIRE_PASSED,
+        Candidate::Other => {
+            return match packet::transport(skb) {
+                Some(transport) if transport.protocol == IPPROTO_UDP => {
+                    quic::observe(skb, &transport, direction)
+                }
+                _ => hits::WIRE_HEADERS,
+            };
+        }
     };
     let copied = packet::segment(skb).and_then(|segment| {
         if segment.payload == 0 && segment.ending() == 0 {
@@ -176,35 +198,44 @@ fn observe(skb: *mut __sk_buff, direction: u8) -> u32 {
     }
 }
 
-/// True for a packet that is nothing but headers, as a third of those of a short connection are: an
-/// acknowledgment, or no TCP. Only packets that are short enough are looked at, which costs less
-/// than finding their socket's state; a longer one of that kind is found out later.
-#[inline(always)]
-fn is_bare(skb: *mut __sk_buff) -> bool {
-    // SAFETY: `skb` is the program's context.
-    let length = unsafe { (*skb).len };
-    length <= packet::BARE_BYTES
-        && packet::segment(skb).is_none_or(|segment| segment.payload == 0 && segment.ending() == 0)
+/// What the socket of a packet tells.
+enum Candidate {
+    /// It may belong to a handshake: the connection's state, which may be null, and its socket.
+    Tcp(*mut FlowState, Socket),
+    /// It does not.
+    Passed,
+    /// It is of another protocol.
+    Other,
 }
 
-/// The state, which may be null, and the socket of a packet that may belong to a handshake.
 #[inline(always)]
-fn candidate(skb: *mut __sk_buff) -> Option<(*mut FlowState, Socket)> {
+fn candidate(skb: *mut __sk_buff) -> Candidate {
     // SAFETY: `skb` is the program's context; the state lives as long as the socket.
     let state = unsafe {
         let sk = (*skb).__bindgen_anon_2.sk;
         if sk.is_null() {
-            return None;
+            return Candidate::Passed;
         }
         let state = socket_state(sk);
         if !state.is_null() && (*state).phase == PHASE_OVER {
-            return None;
+            return Candidate::Passed;
         }
         state
     };
-    // SAFETY: `full_socket` gives what the function asks for.
-    let socket = unsafe { Socket::read(full_socket(skb)?)? };
-    Some((state, socket))
+    let Some(sk) = full_socket(skb) else {
+        return Candidate::Passed;
+    };
+    // SAFETY: `full_socket` gives what both functions ask for; the verifier tracks the null check.
+    unsafe {
+        let tcp: *mut bpf_tcp_sock = tcp_sock(sk);
+        if tcp.is_null() {
+            return Candidate::Other;
+        }
+        match Socket::read(sk, tcp) {
+            Some(socket) => Candidate::Tcp(state, socket),
+            None => Candidate::Passed,
+        }
+    }
 }
 
 /// A segment that may belong to a handshake; `None` where nothing of it was handed over.
@@ -316,7 +347,7 @@ fn adopt(skb: *mut __sk_buff, socket: &Socket, event: &SegmentEvent) -> *mut Flo
 /// An event of zeros, written word by word: left to itself the compiler calls a `memset` that walks
 /// over single bytes.
 #[inline(always)]
-fn zeroed(storage: &mut MaybeUninit<SegmentEvent>) -> &mut SegmentEvent {
+pub fn zeroed(storage: &mut MaybeUninit<SegmentEvent>) -> &mut SegmentEvent {
     const WORDS: usize = size_of::<SegmentEvent>() / size_of::<u64>();
     let words = storage.as_mut_ptr().cast::<u64>();
     for index in 0..WORDS {
@@ -329,7 +360,7 @@ fn zeroed(storage: &mut MaybeUninit<SegmentEvent>) -> &mut SegmentEvent {
 
 /// Notes which thread, and which `SSL*` in it, sends.
 #[inline(always)]
-fn sender(event: &mut SegmentEvent) {
+pub fn sender(event: &mut SegmentEvent) {
     if CURRENT_PID.load() == 1 {
         let task = bpf_get_current_pid_tgid();
         event.pid_tgid = task;

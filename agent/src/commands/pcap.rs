@@ -103,9 +103,9 @@ fn remark(name: &str, contents: &Contents) {
             say(format_args!("{name}: left out: {what}: {count}"));
         }
     }
-    if contents.tcp_segments == 0 && contents.packets > 0 {
+    if contents.tcp_segments + contents.udp_datagrams == 0 && contents.packets > 0 {
         say(format_args!(
-            "{name}: none of its {} packets is TCP that can be read here",
+            "{name}: none of its {} packets is TCP or UDP that can be read here",
             contents.packets
         ));
     }

@@ -3,9 +3,9 @@
 use core::mem::{offset_of, size_of};
 
 use agent_common::event::{
-    EGRESS, EventHeader, ExecEvent, KIND_EXEC, KIND_LIBRARY, KIND_PRIMITIVE, KIND_SEGMENT,
-    KIND_TICKET, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LibraryEvent, NO_CPU_TIME,
-    PrimitiveEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
+    EGRESS, EventHeader, ExecEvent, KIND_DATAGRAM, KIND_EXEC, KIND_LIBRARY, KIND_PRIMITIVE,
+    KIND_SEGMENT, KIND_TICKET, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LibraryEvent,
+    NO_CPU_TIME, PrimitiveEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
     TICKET_SESSION, TicketEvent,
 };
 use agent_common::flow::FlowKey;
@@ -19,6 +19,8 @@ const MAX_PAYLOAD: u32 = 1 << 20;
 #[derive(Clone, Copy, Debug)]
 pub enum Event<'a> {
     Segment(Segment<'a>),
+    /// A datagram of QUIC.
+    Datagram(Datagram<'a>),
     /// A call that drives a handshake returned.
     Library(LibraryCall),
     /// A library is done decrypting an offered ticket, or looking up an offered session ID.
@@ -109,6 +111,20 @@ pub struct Segment<'a> {
     pub data: &'a [u8],
 }
 
+/// A datagram of QUIC, see [`SegmentEvent`] for each field.
+#[derive(Clone, Copy, Debug)]
+pub struct Datagram<'a> {
+    pub time_ns: u64,
+    pub key: FlowKey,
+    pub pid_tgid: u64,
+    /// At least `data.len()`; the rest was not copied.
+    pub payload: u32,
+    pub direction: u8,
+    /// `SEGMENT_HELLO` only.
+    pub flags: u8,
+    pub data: &'a [u8],
+}
+
 /// Why bytes are no event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
@@ -137,7 +153,18 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
         length: bytes.len(),
     })?;
     match u32_at(header, offset_of!(EventHeader, kind)) {
-        KIND_SEGMENT => segment(event, time_ns),
+        KIND_SEGMENT => segment(event, time_ns).map(Event::Segment),
+        KIND_DATAGRAM => segment(event, time_ns).map(|segment| {
+            Event::Datagram(Datagram {
+                time_ns,
+                key: segment.key,
+                pid_tgid: segment.pid_tgid,
+                payload: segment.payload,
+                direction: segment.direction,
+                flags: segment.flags,
+                data: segment.data,
+            })
+        }),
         KIND_LIBRARY => {
             let fixed = event
                 .first_chunk::<{ size_of::<LibraryEvent>() }>()
@@ -219,7 +246,7 @@ fn ticket_decision(fixed: &[u8; size_of::<TicketEvent>()]) -> TicketDecision {
     }
 }
 
-fn segment(event: &[u8], time_ns: u64) -> Result<Event<'_>, DecodeError> {
+fn segment(event: &[u8], time_ns: u64) -> Result<Segment<'_>, DecodeError> {
     let (fixed, rest) = event
         .split_first_chunk::<{ size_of::<SegmentEvent>() }>()
         .ok_or(DecodeError::Short {
@@ -233,7 +260,7 @@ fn segment(event: &[u8], time_ns: u64) -> Result<Event<'_>, DecodeError> {
         return Err(DecodeError::Range);
     }
     const KEY: usize = offset_of!(SegmentEvent, key);
-    Ok(Event::Segment(Segment {
+    Ok(Segment {
         time_ns,
         key: FlowKey {
             netns: u64_at(fixed, KEY + offset_of!(FlowKey, netns)),
@@ -253,7 +280,7 @@ fn segment(event: &[u8], time_ns: u64) -> Result<Event<'_>, DecodeError> {
         direction,
         flags: fixed[offset_of!(SegmentEvent, flags)],
         data,
-    }))
+    })
 }
 
 /// The `N` bytes of a field. Every caller passes `offset_of!` of a field of the struct whose size

@@ -14,6 +14,7 @@ pub mod inference;
 pub mod key_names;
 pub mod names;
 pub mod overhead;
+pub mod quic;
 pub mod record;
 pub mod response;
 #[cfg(test)]

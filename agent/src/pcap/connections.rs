@@ -4,18 +4,14 @@
 //! a connection have one key.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use agent_common::event::{
     EGRESS, INGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
 };
-use agent_common::flow::FlowKey;
 
 use super::link::TcpSegment;
 use crate::core::decode::{Event, Segment};
-
-/// Connections that are followed at the same time; beyond that those go first that were quiet longest.
-const CAPACITY: usize = 64 * 1024;
 
 /// How a TLS record of a ClientHello begins (RFC 8446, 5.1): handshake, a version of the three.
 const HANDSHAKE: u8 = 22;
@@ -122,17 +118,8 @@ impl Connections {
         }
     }
 
-    /// Forgets the half that was quiet longest, when there is no more room.
     fn make_room(&mut self) {
-        if self.table.len() < CAPACITY {
-            return;
-        }
-        let mut times: Vec<u64> = self.table.values().map(|one| one.last_ns).collect();
-        let middle = times.len() / 2;
-        let (_, median, _) = times.select_nth_unstable(middle);
-        let median = *median;
-        self.table
-            .retain(|_, connection| connection.last_ns > median);
+        super::make_room(&mut self.table, |connection| connection.last_ns);
     }
 }
 
@@ -179,14 +166,7 @@ impl Connection {
         };
         Some(Event::Segment(Segment {
             time_ns: segment.time_ns,
-            key: FlowKey {
-                netns: 0,
-                local_address: mapped(server.ip()),
-                remote_address: mapped(client.ip()),
-                local_port: server.port(),
-                remote_port: client.port(),
-                padding: 0,
-            },
+            key: super::seen_by_server(client, server),
             established_ns: self.established_ns,
             pid_tgid: 0,
             ssl: 0,
@@ -221,12 +201,4 @@ fn may_be_tls(data: &[u8]) -> bool {
 /// A segment begins with a record that begins with a ClientHello.
 fn is_client_hello(data: &[u8]) -> bool {
     matches!(data, [HANDSHAKE, MAJOR_VERSION, _, _, _, CLIENT_HELLO, ..])
-}
-
-/// IPv4 addresses IPv4-mapped (RFC 4291, 2.5.5.2).
-fn mapped(address: IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
-        IpAddr::V6(address) => address.octets(),
-    }
 }

@@ -1,17 +1,26 @@
 //! Capture files: the same records without a kernel to ask.
 //!
 //! [`file`] reads packets of any capture file, [`link`] finds the IP packet in each, [`connections`]
-//! follows TCP as the kernel half does and says which segments the tracker is to see. Only files are
+//! follows TCP as the kernel half does and says which segments the tracker is to see, [`datagrams`] does
+//! so for QUIC. Only files are
 //! read here; what is made of the records is others' business.
 
 pub mod connections;
+pub mod datagrams;
 pub mod file;
 pub mod link;
 
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hash};
 use std::io::Read;
+use std::net::{IpAddr, SocketAddr};
+
+use agent_common::flow::FlowKey;
 
 use self::connections::Connections;
+use self::datagrams::Datagrams;
 use self::file::{Damage, FileError};
+use self::link::{Content, Unread};
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::inference::Inference;
 use crate::core::record::{Handshake, Process, Role};
@@ -29,6 +38,7 @@ pub struct Contents {
     /// Pieces of IP packets; they are not put together.
     pub fragments: u64,
     pub tcp_segments: u64,
+    pub udp_datagrams: u64,
     /// What became of what may have been TLS.
     pub flows: TrackerStats,
     /// Where the file ended before its end, or made no sense.
@@ -49,6 +59,7 @@ pub fn read(
     let mut tracker = Tracker::new(Limits::default(), fingerprinter);
     let mut inference = Inference::default();
     let mut connections = Connections::default();
+    let mut datagrams = Datagrams::default();
     let mut sink = |mut handshake: Handshake| {
         // It is seen as the server sees it, and each server remembers for itself.
         let server = Process {
@@ -67,19 +78,68 @@ pub fn read(
         if contents.packets.is_multiple_of(TICK_PACKETS) {
             tracker.tick(packet.time_ns, 0, &mut sink);
         }
-        match link::tcp(&packet) {
-            Ok(segment) => {
+        let event = match link::content(&packet) {
+            Ok(Content::Tcp(segment)) => {
                 contents.tcp_segments += 1;
-                if let Some(event) = connections.take(&segment) {
-                    tracker.on_event(&event, &mut sink);
-                }
+                connections.take(&segment)
             }
-            Err(link::Unread::Foreign) => contents.foreign += 1,
-            Err(link::Unread::Fragment) => contents.fragments += 1,
+            Ok(Content::Udp(datagram)) => {
+                contents.udp_datagrams += 1;
+                datagrams.take(&datagram)
+            }
+            Err(Unread::Foreign) => {
+                contents.foreign += 1;
+                None
+            }
+            Err(Unread::Fragment) => {
+                contents.fragments += 1;
+                None
+            }
+        };
+        if let Some(event) = event {
+            tracker.on_event(&event, &mut sink);
         }
     })?;
     tracker.finish(&mut sink);
     contents.damage = damage;
     contents.flows = tracker.stats();
     Ok(contents)
+}
+
+/// Pairs of ends that are remembered at the same time; beyond that those go first that were quiet longest.
+const CAPACITY: usize = 64 * 1024;
+
+/// Forgets the half that was quiet longest, when there is no more room.
+fn make_room<K: Eq + Hash, V, S: BuildHasher>(
+    table: &mut HashMap<K, V, S>,
+    last_ns: impl Fn(&V) -> u64,
+) {
+    if table.len() < CAPACITY {
+        return;
+    }
+    let mut times: Vec<u64> = table.values().map(&last_ns).collect();
+    let middle = times.len() / 2;
+    let (_, median, _) = times.select_nth_unstable(middle);
+    let median = *median;
+    table.retain(|_, value| last_ns(value) > median);
+}
+
+/// A connection as its server sees it.
+fn seen_by_server(client: SocketAddr, server: SocketAddr) -> FlowKey {
+    FlowKey {
+        netns: 0,
+        local_address: mapped(server.ip()),
+        remote_address: mapped(client.ip()),
+        local_port: server.port(),
+        remote_port: client.port(),
+        padding: 0,
+    }
+}
+
+/// IPv4 addresses IPv4-mapped (RFC 4291, 2.5.5.2).
+fn mapped(address: IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(address) => address.to_ipv6_mapped().octets(),
+        IpAddr::V6(address) => address.octets(),
+    }
 }

@@ -10,6 +10,7 @@
 //! an alert.
 
 mod offers;
+mod quic;
 mod reply;
 
 use super::decisions::Decided;

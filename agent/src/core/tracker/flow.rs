@@ -4,20 +4,18 @@ mod library;
 
 pub use library::LibraryEnd;
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-
 use agent_common::event::{INGRESS, SEGMENT_FIN, SEGMENT_FOLLOWED, SEGMENT_LAST, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
 use super::calls::{Calls, CpuTime, PrimitiveTimes};
 use super::conversation::{Conversation, End, Moment};
-use super::decisions::{self, Decisions};
+use super::decisions::Decisions;
+use super::describe::{Setting, describe};
 use super::proxy_protocol::{self, ProxyHeader};
 use crate::core::decode::Segment;
 use crate::core::fingerprint::Fingerprinter;
-use crate::core::record::{Alert, Failure, Handshake, Method, Role, Source, Transport};
+use crate::core::record::{Failure, Handshake, Role, Transport};
 use crate::core::stream::{Chunk, Stream};
-use crate::core::tls::client_hello::SessionId;
 use crate::core::tls::record::{Item, RecordError, RecordReader};
 use crate::core::weak_keys::WeakKeys;
 
@@ -380,142 +378,24 @@ impl Flow {
         weak_keys: Option<&mut WeakKeys>,
         calls: &Calls,
     ) -> Handshake {
-        let cpu_ns = self.cpu_ns(calls.lost_ns());
-        let primitives_ns = self.primitives_ns(calls);
-        let established = self.talk.established();
-        let (offered, ticket) = self.talk.offered();
-        let end = established.map(|(at, _)| at);
-        let hello_ns = self.hello_ns.unwrap_or_default();
-        let local = socket_address(self.key.local_address, self.key.local_port);
-        let remote = socket_address(self.key.remote_address, self.key.remote_port);
-        let (peer, server) = match self.role {
-            Role::Client => (local, remote),
-            Role::Server | Role::Observer => (remote, local),
-        };
-        let announced = match self.preface {
-            Preface::Tls => self.proxy.client(),
-            _ => None,
-        };
-        let observed = match self.role {
-            Role::Client => End::Client,
-            Role::Server | Role::Observer => End::Server,
-        };
-        let alert = match established {
-            Some(_) => None,
-            None => self.talk.alert.map(|alert| Alert {
-                level: alert.level,
-                description: alert.description,
-                sent: alert.from == observed,
-            }),
-        };
-        let resumed = established.is_some() && self.talk.resumed == Some(true);
-        let group = self.talk.group();
-        let tickets_issued = self.talk.tickets_issued();
-        let issued = self.talk.issued;
-        let issued_key = issued
-            .and_then(|issued| issued.ticket.key_name)
-            .map(|name| fingerprinter.ticket_key(&name));
-        let ocsp_stapled = established.and_then(|_| self.talk.ocsp_stapled());
-        let early_data_accepted = self.talk.early_data_accepted();
-        let method = match resumed {
-            true => self.talk.method(),
-            false => Method::None,
-        };
-        // A client does not know why.
-        let refusal = self.talk.refusal().filter(|_| self.role == Role::Server);
-        let offers_resumption = self.talk.offers_resumption();
-        let hash = |id: SessionId| fingerprinter.identity(id.as_bytes());
-        let (offered_id, issued_id) = self.talk.session_ids();
-        let (offered_session_id, issued_session_id) = (offered_id.map(hash), issued_id.map(hash));
-        let (ticket_age_ns, ticket_lifetime_ns) = self
-            .talk
-            .decided
-            .as_ref()
-            .filter(|_| ticket.is_some())
-            .map_or((None, None), decisions::age_and_lifetime);
-        let ticket_key = ticket
-            .and_then(|ticket| ticket.key_name)
-            .map(|name| fingerprinter.ticket_key(&name));
-        let weak_key = match (weak_keys, ticket_key, self.talk.accepted_ticket()) {
-            (Some(weak_keys), Some(key), Some(ticket)) => weak_keys.judge(key, ticket, hello_ns),
-            _ => None,
-        };
-        let offered_ticket = ticket
-            .and_then(|ticket| ticket.tail)
-            .map(|tail| fingerprinter.identity(&tail));
-        let http2 = self.talk.http2();
-        let is_measured = self.is_followed && established.is_some();
-        let answer = is_measured.then(|| Box::new(std::mem::take(&mut self.talk.answer)));
-        let hello = self.talk.hello.take().unwrap_or_default();
-        let hello_retry = self.talk.hello_retry;
-        let (version, cipher, next_protocol) = match self.talk.server.take() {
-            Some(server) => (Some(server.version), Some(server.cipher), server.protocol),
-            None => (None, None, None),
-        };
-        let moment = end.unwrap_or_else(|| self.moment(0));
-        Handshake {
-            client_hello_ns: hello_ns,
+        let setting = Setting {
+            key: self.key,
             role: self.role,
             transport: Transport::Tcp,
-            client: announced.unwrap_or(peer),
-            server,
-            peer: announced.map(|_| peer),
-            netns: self.key.netns,
-            pid: self.pid,
-            established: established.is_some(),
-            failure: self.talk.failure,
-            resumed,
-            version,
-            cipher,
-            group,
-            next_protocol,
-            server_name: hello.server_name,
-            supported_protocols: hello.protocols,
-            ech_offered: hello.encrypted_client_hello,
-            hello_retry,
-            alert,
-            certificate_chain_bytes: self.talk.certificate_bytes,
-            ocsp_stapled,
-            offered,
-            method,
-            reject_reason: refusal,
-            reject_source: refusal.map(|_| Source::Library),
-            wire_reason: None,
-            ticket_age_ns,
-            ticket_lifetime_ns,
-            ticket_key,
-            weak_key,
-            ticket_bytes: ticket.map(|ticket| ticket.bytes),
-            tickets_issued,
-            issued_key,
-            issued_lifetime_ns: issued
-                .and_then(|issued| issued.lifetime_s)
-                .map(|seconds| u64::from(seconds) * 1_000_000_000),
-            offers_resumption,
-            offered_session_id,
-            offered_ticket,
-            ticket_reoffered: false,
-            issued_session_id,
-            early_data_offered: hello.early_data,
-            early_data_accepted,
-            established_to_client_hello_ns: match self.established_ns {
-                0 => None,
-                established => hello_ns.checked_sub(established),
+            announced: match self.preface {
+                Preface::Tls => self.proxy.client(),
+                _ => None,
             },
-            handshake_ns: end.and_then(|at| at.time_ns.checked_sub(hello_ns)),
-            handshake_source: established.map(|(_, source)| source),
-            time_to_first_byte_ns: None,
-            time_to_first_byte_source: None,
-            response_wait_ns: None,
-            answer,
-            spared: None,
-            cpu_ns,
-            primitives_ns,
-            http2,
+            pid: self.pid,
+            hello_ns: self.hello_ns.unwrap_or_default(),
+            established_ns: Some(self.established_ns).filter(|at| *at != 0),
+            is_followed: self.is_followed,
+            cpu_ns: self.cpu_ns(calls.lost_ns()),
+            primitives_ns: self.primitives_ns(calls),
             rtt_ns: (self.srtt_us != 0).then(|| u64::from(self.srtt_us) * 1000),
-            client_bytes: moment.client_bytes,
-            server_bytes: moment.server_bytes,
-        }
+            latest: self.moment(0),
+        };
+        describe(&mut self.talk, setting, fingerprinter, weak_keys)
     }
 }
 
@@ -546,9 +426,4 @@ fn records_behind_preface<'a>(
         }
     }
     Some(data)
-}
-
-fn socket_address(address: [u8; 16], port: u16) -> SocketAddr {
-    let address = IpAddr::V6(Ipv6Addr::from(address)).to_canonical();
-    SocketAddr::new(address, port)
 }

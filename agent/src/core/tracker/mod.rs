@@ -7,9 +7,11 @@
 mod calls;
 mod conversation;
 mod decisions;
+mod describe;
 mod early;
 mod flow;
 mod proxy_protocol;
+mod quic;
 mod table;
 
 use std::collections::HashMap;
@@ -23,6 +25,7 @@ use self::calls::{Call, Calls, Primitive};
 use self::decisions::{Decided, Decisions};
 use self::early::EarlySegments;
 use self::flow::{Ending, LibraryEnd, Verdict};
+use self::quic::Quic;
 use self::table::{Queue, Slot, Table};
 use super::decode::{Event, LibraryCall, PrimitiveCall, Segment};
 use super::fingerprint::Fingerprinter;
@@ -34,6 +37,8 @@ use super::weak_keys::WeakKeys;
 pub struct Limits {
     /// Flows tracked at once, finished ones that linger included. One takes about 1 KiB.
     pub flows: usize,
+    /// QUIC connections tracked at once, finished ones that linger included. One takes about 2 KiB.
+    pub quic: usize,
     /// Flows of which segments are held before their start came.
     pub early_flows: usize,
     /// Bytes kept of each direction of a flow ahead of a gap.
@@ -51,6 +56,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             flows: 32 * 1024,
+            quic: 8 * 1024,
             early_flows: 1024,
             bytes_per_flow: 64 * 1024,
             handshake_timeout_ns: 30_000_000_000,
@@ -60,11 +66,14 @@ impl Default for Limits {
     }
 }
 
-/// What became of all flows. `hellos` is the sum of all others but `early`.
+/// What became of all flows. `hellos` is the sum of all others but `uncounted`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TrackerStats {
     /// Flows opened by a `SEGMENT_HELLO`.
     pub hellos: u64,
+    /// Of these, QUIC connections that the kernel half did not count, since they share addresses and
+    /// ports with an earlier one.
+    pub uncounted: u64,
     /// Records made.
     pub described: u64,
     /// Flows that turned out not to be TLS, or never came to a whole ClientHello.
@@ -99,6 +108,7 @@ pub struct Tracker {
     /// Where keys of accepted tickets are to be tried.
     weak_keys: Option<WeakKeys>,
     table: Table,
+    quic: Quic,
     early: EarlySegments,
     /// The latest flow that a thread handshakes on, by process and `SSL*`.
     by_library: HashMap<(u32, u64), Slot, ahash::RandomState>,
@@ -120,6 +130,7 @@ impl Tracker {
             fingerprinter,
             weak_keys: None,
             table: Table::default(),
+            quic: Quic::default(),
             by_library: HashMap::default(),
             decisions: Decisions::default(),
             calls: Calls::default(),
@@ -155,6 +166,7 @@ impl Tracker {
     pub fn on_event(&mut self, event: &Event<'_>, sink: Sink<'_>) {
         match event {
             Event::Segment(segment) => self.segment(segment, sink),
+            Event::Datagram(datagram) => self.datagram(datagram, sink),
             Event::Library(call) => self.library(call, sink),
             Event::Ticket {
                 time_ns,
@@ -197,6 +209,7 @@ impl Tracker {
                 self.conclude(slot, Tombstone::None, sink);
             }
         }
+        self.expire_quic(Some(now_ns), sink);
         self.early.expire(now_ns);
     }
 
@@ -222,6 +235,7 @@ impl Tracker {
                 }
             }
         }
+        self.expire_quic(None, sink);
     }
 
     fn segment(&mut self, segment: &Segment<'_>, sink: Sink<'_>) {
