@@ -20,8 +20,13 @@ fn unpacked(package: &str) -> PathBuf {
         .join("root")
 }
 
-/// The program of that release, to be given a command.
+/// OpenSSL's program of that release, to be given a command.
 fn openssl() -> Result<Command> {
+    trixie("trixie-openssl", "usr/bin/openssl")
+}
+
+/// A program of Debian's trixie with the libraries of that release, where they were fetched.
+pub fn trixie(package: &str, program: &str) -> Result<Command> {
     let libraries = ["trixie-libc", "trixie"].map(|package| unpacked(package).join(LIBRARIES));
     let mut path = std::env::join_paths(&libraries)?;
     // What it shares with this system, such as libz.
@@ -30,7 +35,7 @@ fn openssl() -> Result<Command> {
     command
         .arg("--library-path")
         .arg(path)
-        .arg(unpacked("trixie-openssl").join("usr/bin/openssl"));
+        .arg(unpacked(package).join(program));
     Ok(command)
 }
 

@@ -115,13 +115,23 @@ impl Nginx {
         servers: &[Server],
         libraries: Option<&Path>,
     ) -> Result<Self> {
-        let directory = tempfile::tempdir()?;
-        let config = directory.path().join("nginx.conf");
-        fs::write(&config, render(directory.path(), workers, http, servers)?)?;
         let mut command = Command::new("nginx");
         if let Some(libraries) = libraries {
             command.env("LD_LIBRARY_PATH", libraries);
         }
+        Self::start_command(command, workers, http, servers)
+    }
+
+    /// The same by a command that starts an nginx of the caller's.
+    pub fn start_command(
+        mut command: Command,
+        workers: u32,
+        http: &str,
+        servers: &[Server],
+    ) -> Result<Self> {
+        let directory = tempfile::tempdir()?;
+        let config = directory.path().join("nginx.conf");
+        fs::write(&config, render(directory.path(), workers, http, servers)?)?;
         let child = command
             .arg("-c")
             .arg(&config)

@@ -1,7 +1,9 @@
 //! QUIC servers and clients of two libraries, and what they say of their connections.
 
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +16,7 @@ use quinn::{Connection, Endpoint};
 use serde::Deserialize;
 
 use crate::certs::{Files, Identity};
+use crate::process::Owned;
 use crate::repository;
 
 /// The name that the certificate of [`aioquic`]'s servers must have.
@@ -36,7 +39,7 @@ pub struct Said {
 ///
 /// # Errors
 /// When a connection does not end, or Python does not work.
-pub fn aioquic(files: &Files, authority: &std::path::Path, rounds: usize) -> Result<Vec<Said>> {
+pub fn aioquic(files: &Files, authority: &Path, rounds: usize) -> Result<Vec<Said>> {
     let output = Command::new("timeout")
         .arg("120")
         .arg(repository().join("target/python/bin/python"))
@@ -55,6 +58,48 @@ pub fn aioquic(files: &Files, authority: &std::path::Path, rounds: usize) -> Res
         .lines()
         .map(|line| serde_json::from_str(line).with_context(|| format!("aioquic said: {line}")))
         .collect()
+}
+
+/// What a client of HTTP/3 says of a connection.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Http3Said {
+    pub port: u16,
+    pub status: Option<String>,
+    pub resumed: bool,
+}
+
+/// A client of HTTP/3 on aioquic; it ends when dropped.
+pub struct Http3Client {
+    input: ChildStdin,
+    output: Lines<BufReader<ChildStdout>>,
+    _process: Owned,
+}
+
+impl Http3Client {
+    /// Of a server on loopback with a certificate of `name`.
+    pub fn start(port: u16, authority: &Path, name: &str) -> Result<Self> {
+        let mut child = Command::new(repository().join("target/python/bin/python"))
+            .args(["-c", include_str!("programs/h3_client.py")])
+            .arg(port.to_string())
+            .arg(authority)
+            .arg(name)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("cannot run Python; `cargo xtask setup --tests` installs what is needed")?;
+        Ok(Self {
+            input: child.stdin.take().context("no stdin")?,
+            output: BufReader::new(child.stdout.take().context("no stdout")?).lines(),
+            _process: Owned::new(child),
+        })
+    }
+
+    /// One connection, with the latest ticket or without.
+    pub fn connect(&mut self, with_ticket: bool) -> Result<Http3Said> {
+        writeln!(self.input, "{}", if with_ticket { "again" } else { "new" })?;
+        let line = self.output.next().context("the client ended")??;
+        serde_json::from_str(&line).with_context(|| format!("the client said: {line}"))
+    }
 }
 
 /// A server on quinn and one socket from which all connections to it are opened.
@@ -113,14 +158,17 @@ impl Quinn {
         self.server.port()
     }
 
-    /// A client, which remembers sessions of its own.
-    pub fn client(&self) -> Result<quinn::ClientConfig> {
+    /// A client, which remembers sessions of its own, or none.
+    pub fn client(&self, remembers: bool) -> Result<quinn::ClientConfig> {
         let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
             .with_safe_default_protocol_versions()?
             .with_root_certificates(Arc::clone(&self.roots))
             .with_no_client_auth();
         config.enable_early_data = true;
-        config.resumption = Resumption::in_memory_sessions(64);
+        config.resumption = match remembers {
+            true => Resumption::in_memory_sessions(64),
+            false => Resumption::disabled(),
+        };
         let config = QuicClientConfig::try_from(config)?;
         Ok(quinn::ClientConfig::new(Arc::new(config)))
     }

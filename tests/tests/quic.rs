@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use resumetry_tests::agent::{Agent, EarlyData, Record};
 use resumetry_tests::certs::{Identity, Key};
-use resumetry_tests::quic_peers::{self, AIOQUIC_NAME, Quinn};
-use resumetry_tests::wait;
+use resumetry_tests::nginx::{self, Nginx, Server};
+use resumetry_tests::quic_peers::{self, AIOQUIC_NAME, Http3Client, Quinn};
+use resumetry_tests::{foreign_server, log, ports, wait};
 use rustix::process::Signal;
 
 const ROLES: [&str; 2] = ["client", "server"];
@@ -87,6 +88,83 @@ fn every_kind_of_connection_is_recorded_as_its_client_tells_it() {
     assert!(trace.finish(Signal::TERM).unwrap().success());
 }
 
+/// nginx says itself which connections resumed; its OpenSSL says why the others did not.
+#[test]
+fn http3_of_nginx_is_recorded_as_nginx_logged_it_and_with_reasons() {
+    const NAME: &str = "h3.resumetry.test";
+    let directory = tempfile::tempdir().unwrap();
+    let authority = Identity::authority("h3 authority").unwrap();
+    let root = authority.write(directory.path(), "authority").unwrap();
+    let identity = authority.issue(NAME, Key::Ecdsa).unwrap();
+    let files = identity.write(directory.path(), "server").unwrap();
+    let port = ports::free().unwrap();
+    let key = nginx::write_ticket_key(directory.path().join("ticket.key")).unwrap();
+    let server = Server::new(port, "ssl", &[(NAME.to_owned(), files)]).with(format!(
+        "listen 127.0.0.1:{port} quic reuseport; http3 on; ssl_session_ticket_key {};",
+        key.display()
+    ));
+    let program = foreign_server::trixie("trixie-nginx", "usr/sbin/nginx").unwrap();
+    let nginx = Nginx::start_command(program, 1, "", &[server]).unwrap();
+    let mut trace = Agent::start(["trace", "--format", "json"]).unwrap();
+    let mut client = Http3Client::start(port, &root.certificate, NAME).unwrap();
+    let mut said = Vec::new();
+    for with_ticket in [false, true, true, false, true] {
+        said.push((client.connect(with_ticket).unwrap(), None));
+    }
+    // Another key in the same file: nobody holds that of the tickets any more.
+    nginx::write_ticket_key(key).unwrap();
+    let old = nginx.workers().unwrap();
+    nginx.reload().unwrap();
+    assert!(wait::until(PATIENCE, || {
+        let workers = nginx.workers().unwrap();
+        !workers.is_empty() && workers.iter().all(|worker| !old.contains(worker))
+    }));
+    said.push((client.connect(true).unwrap(), Some("key_unknown")));
+    said.push((client.connect(true).unwrap(), None));
+
+    let logged = || log::handshakes(&nginx.log().unwrap()).unwrap();
+    assert!(wait::until(PATIENCE, || logged().len() >= said.len()));
+    let logged: BTreeMap<u16, bool> = logged()
+        .into_iter()
+        .map(|(key, truths)| (key.peer.port(), truths[0].resumed))
+        .collect();
+    let ends: Vec<_> = said.iter().map(|(said, _)| (said.port, port)).collect();
+    let mut records = BTreeMap::new();
+    wait::until(PATIENCE, || {
+        records = trace
+            .records()
+            .unwrap()
+            .into_iter()
+            .filter(|record| record.role == "server" && record.server.port == port)
+            .map(|record| ((record.client.port, port), record))
+            .collect();
+        ends.iter().all(|ends| records.contains_key(ends))
+    });
+    for (said, reason) in &said {
+        assert_eq!(said.status.as_deref(), Some("200"), "{said:?}");
+        assert_eq!(logged[&said.port], said.resumed, "fixtures: {said:?}");
+        let record = &records[&(said.port, port)];
+        assert_eq!(record.network.transport, "quic");
+        assert_eq!(record.tls.resumed, said.resumed, "{said:?} {record:?}");
+        assert_eq!(
+            record.resumption.reject_reason.as_deref(),
+            *reason,
+            "{said:?}"
+        );
+        let source = reason.map(|_| "library");
+        assert_eq!(
+            record.resumption.reject_source.as_deref(),
+            source,
+            "{said:?}"
+        );
+        assert_eq!(record.tls.client.server_name.as_deref(), Some(NAME));
+        assert_eq!(record.resumption.ticket.age_seconds.is_some(), said.resumed);
+    }
+    let resumed = said.iter().filter(|(said, _)| said.resumed).count();
+    assert_eq!((resumed, records.len()), (4, said.len()));
+    assert!(trace.finish(Signal::TERM).unwrap().success());
+}
+
 /// All from one socket, so that nothing but connection IDs tells them apart.
 #[test]
 fn connections_of_one_socket_are_told_apart() {
@@ -100,13 +178,12 @@ fn connections_of_one_socket_are_told_apart() {
     let mut expected: BTreeMap<(u16, &str), [usize; 2]> = BTreeMap::new();
     for (peer, name) in [(&early, "early.quinn.test"), (&plain, "plain.quinn.test")] {
         for _ in 0..ROUNDS {
-            // All full, since none knows of the others' sessions yet.
-            let client = peer.client().unwrap();
+            let client = peer.client(false).unwrap();
             peer.connect(&client, "full.quinn.test", AT_ONCE).unwrap();
             expected
                 .entry((peer.port(), "full.quinn.test"))
                 .or_default()[0] += AT_ONCE;
-            let client = peer.client().unwrap();
+            let client = peer.client(true).unwrap();
             peer.connect(&client, name, 1).unwrap();
             expected.entry((peer.port(), name)).or_default()[0] += 1;
             // Each takes one of the tickets that are there, and brings new ones.

@@ -7,7 +7,7 @@ use agent_common::event::{
     SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST,
 };
 use agent_common::flow::FlowKey;
-use resumetry::core::decode::{Event, LibraryCall, Segment};
+use resumetry::core::decode::{Datagram, Event, LibraryCall, Segment};
 use resumetry::core::fingerprint::Fingerprinter;
 use resumetry::core::record::{Handshake, ServerName};
 use resumetry::core::tracker::{Limits, Tracker, TrackerStats};
@@ -28,6 +28,7 @@ pub const SSL: u64 = 0x5555_0000_1000;
 #[derive(Clone, Debug)]
 pub enum Owned {
     Segment(Segment<'static>, Vec<u8>),
+    Datagram(Datagram<'static>, Vec<u8>),
     Library(LibraryCall),
 }
 
@@ -35,6 +36,7 @@ impl Owned {
     pub fn with<T>(&self, f: impl FnOnce(&Event<'_>) -> T) -> T {
         match self {
             Self::Segment(fixed, data) => f(&Event::Segment(Segment { data, ..*fixed })),
+            Self::Datagram(fixed, data) => f(&Event::Datagram(Datagram { data, ..*fixed })),
             Self::Library(call) => f(&Event::Library(*call)),
         }
     }
@@ -247,6 +249,30 @@ impl Bench {
     }
 }
 
+/// A recorded handshake over QUIC, one millisecond between datagrams, as its server sees it.
+pub fn recorded_quic(name: &str) -> Vec<Owned> {
+    let mut now_ns = SECOND;
+    let mut is_first = true;
+    let datagrams = flights(name).into_iter().map(|(from, data)| {
+        now_ns += MILLISECOND;
+        let datagram = Datagram {
+            time_ns: now_ns,
+            key: key(50_000),
+            pid_tgid: match from {
+                Server => u64::from(PID) << 32 | 7,
+                Client => 0,
+            },
+            payload: data.len() as u32,
+            direction: if from == Server { EGRESS } else { INGRESS },
+            flags: if is_first { SEGMENT_HELLO } else { 0 },
+            data: &[],
+        };
+        is_first = false;
+        Owned::Datagram(datagram, data)
+    });
+    datagrams.collect()
+}
+
 /// Runs one connection until every timeout has passed.
 pub fn run(wire: &Wire) -> (Vec<Handshake>, TrackerStats) {
     run_with_loss(wire, 0)
@@ -254,11 +280,18 @@ pub fn run(wire: &Wire) -> (Vec<Handshake>, TrackerStats) {
 
 /// Likewise, with events lost in the kernel after the last one.
 pub fn run_with_loss(wire: &Wire, kernel_lost: u64) -> (Vec<Handshake>, TrackerStats) {
+    run_events(&wire.events, wire.now_ns, kernel_lost)
+}
+
+/// Likewise from events that end at a time.
+pub fn run_events(
+    events: &[Owned],
+    end_ns: u64,
+    kernel_lost: u64,
+) -> (Vec<Handshake>, TrackerStats) {
     let mut bench = Bench::new(Limits::default());
-    bench
-        .feed(&wire.events)
-        .tick(wire.now_ns + MILLISECOND, kernel_lost);
-    bench.tick(wire.now_ns + 100 * SECOND, kernel_lost);
+    bench.feed(events).tick(end_ns + MILLISECOND, kernel_lost);
+    bench.tick(end_ns + 100 * SECOND, kernel_lost);
     let stats = bench.tracker.stats();
     assert_balance(&stats);
     assert_eq!(stats.flows, 0, "a flow was left behind");

@@ -12,17 +12,18 @@ use anyhow::{Context, Result};
 
 use crate::shell;
 
-/// Directory, release, package: OpenSSL 1.1.1, 3.0 and 3.5, the last with a server and the libc that
-/// these need to run, Caddy with the TLS of Go 1.19 and of Go 1.24, whose tickets differ,
+/// Directory, release, package: OpenSSL 1.1.1, 3.0 and 3.5, the last with a server, an nginx that
+/// speaks HTTP/3, and the libc that these need to run, Caddy with the TLS of Go 1.19 and of Go 1.24, whose tickets differ,
 /// Prometheus, which reads our rules, Alertmanager, which hears of alerts, and VictoriaMetrics, which
 /// takes OTLP, what a root on musl needs, a kubectl that
 /// knows our kustomization, and the system calls that container runtimes allow.
-const PACKAGES: [(&str, &str, &str); 14] = [
+const PACKAGES: [(&str, &str, &str); 15] = [
     ("bullseye", "bullseye", "libssl1.1"),
     ("bookworm", "bookworm", "libssl3"),
     ("trixie", "trixie", "libssl3t64"),
     ("trixie-libc", "trixie", "libc6"),
     ("trixie-openssl", "trixie", "openssl"),
+    ("trixie-nginx", "trixie", "nginx"),
     ("caddy-go1.19", "bookworm", "caddy"),
     ("caddy-go1.24", "trixie", "caddy"),
     ("prometheus", "bookworm", "prometheus"),

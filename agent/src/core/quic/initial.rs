@@ -1,6 +1,8 @@
 //! Opens Initial packets, whose keys follow from what stands in the first of them (RFC 9001, 5.2): they
 //! protect against accidents, not against readers.
 
+use std::ops::Range;
+
 use rustls::Side;
 use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::quic::{self, DirectionalKeys, Keys};
@@ -34,15 +36,15 @@ impl InitialKeys {
         Some(Self { keys })
     }
 
-    /// The payload of a packet, opened in `buffer`; `None` where it is not authentic. `largest` is the
-    /// largest packet number that was seen of its sender, and is kept up to date.
-    pub fn open<'b>(
+    /// Opens a packet in `buffer`; `None` where it is not authentic. `largest` is the largest packet
+    /// number that was seen of its sender.
+    pub fn open(
         &self,
         from_client: bool,
         packet: &Packet<'_>,
-        largest: &mut u64,
-        buffer: &'b mut Vec<u8>,
-    ) -> Option<&'b [u8]> {
+        largest: u64,
+        buffer: &mut Vec<u8>,
+    ) -> Option<Opened> {
         let DirectionalKeys {
             header,
             packet: key,
@@ -61,12 +63,24 @@ impl InitialKeys {
         let truncated = number[..number_length]
             .iter()
             .fold(0, |value, byte| value << 8 | u64::from(*byte));
-        let number = whole_number(truncated, number_length, *largest);
-        let (header, payload) = buffer.split_at_mut_checked(packet.number_at + number_length)?;
-        let payload = key.decrypt_in_place(number, header, payload).ok()?;
-        *largest = number.max(*largest);
-        Some(payload)
+        let number = whole_number(truncated, number_length, largest);
+        let begin = packet.number_at + number_length;
+        let (header, payload) = buffer.split_at_mut_checked(begin)?;
+        let length = key.decrypt_in_place(number, header, payload).ok()?.len();
+        Some(Opened {
+            payload: begin..begin + length,
+            largest: number.max(largest),
+        })
     }
+}
+
+/// A packet that was opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Opened {
+    /// Where its payload is in the buffer.
+    pub payload: Range<usize>,
+    /// The largest packet number of its sender by now.
+    pub largest: u64,
 }
 
 /// How keys follow in a version.
@@ -141,21 +155,23 @@ mod tests {
             let packet = packets(&datagram).next().expect("a packet");
             assert_eq!(packet.version, Some(version));
             let keys = InitialKeys::derive(version, &destination()).expect("keys");
-            let (mut largest, mut buffer) = (0, Vec::new());
-            let payload = keys.open(false, &packet, &mut largest, &mut buffer);
+            let mut buffer = Vec::new();
+            let opened = keys
+                .open(false, &packet, 0, &mut buffer)
+                .expect("authentic");
             let mut kinds = Vec::new();
-            frames(payload.expect("authentic"), |frame| {
+            frames(&buffer[opened.payload], |frame| {
                 if let Frame::Crypto { offset: 0, data } = frame {
                     kinds.push((data[0], data.len()));
                 }
             })
             .expect("frames");
             // A ServerHello.
-            assert_eq!((kinds.as_slice(), largest), (&[(2, 90)][..], 1));
-            assert_eq!(keys.open(true, &packet, &mut 0, &mut buffer), None);
+            assert_eq!((kinds.as_slice(), opened.largest), (&[(2, 90)][..], 1));
+            assert_eq!(keys.open(true, &packet, 0, &mut buffer), None);
             for end in 0..datagram.len() {
                 if let Some(packet) = packets(&datagram[..end]).next() {
-                    assert_eq!(keys.open(false, &packet, &mut 0, &mut buffer), None);
+                    assert_eq!(keys.open(false, &packet, 0, &mut buffer), None);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::Number;
 use crate::core::decode::Datagram;
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::quic::frames::{Frame, frames};
-use crate::core::quic::initial::InitialKeys;
+use crate::core::quic::initial::{InitialKeys, Opened};
 use crate::core::quic::packet::{ConnectionId, Kind, Packet, Version};
 use crate::core::record::{Failure, Handshake, Role, Transport};
 use crate::core::stream::{Chunk, Stream};
@@ -21,6 +21,9 @@ use crate::core::weak_keys::WeakKeys;
 
 /// Bytes kept of a hello ahead of a gap.
 const AHEAD_BYTES: usize = 64 * 1024;
+
+/// Packets noted ahead of a ServerHello.
+const MAX_AHEAD: usize = 8;
 
 /// Length of a handshake message's header (RFC 8446, 4).
 const MESSAGE_HEADER: usize = 4;
@@ -60,6 +63,9 @@ pub struct Connection {
     pid: Option<u32>,
     /// A packet was not captured whole.
     is_blind: bool,
+    /// Packets that follow the ServerHello, which is yet to be seen: who sent them, what they are, their
+    /// length, and when they came.
+    ahead: Vec<(End, Kind, u64, Moment)>,
     /// Events lost in the kernel when it began.
     pub lost_before: u64,
     /// Its handshake is over as far as is known, and what is missing had time to come.
@@ -77,7 +83,7 @@ impl Connection {
     ) -> Option<Self> {
         let version = packet.version?;
         let keys = InitialKeys::derive(version, &packet.destination)?;
-        keys.open(true, packet, &mut 0, buffer)?;
+        keys.open(true, packet, 0, buffer)?;
         Some(Self {
             key: datagram.key,
             number: 0,
@@ -96,6 +102,7 @@ impl Connection {
             hello_ns: datagram.time_ns,
             pid: None,
             is_blind: false,
+            ahead: Vec::new(),
             lost_before: 0,
             is_lingering: false,
             is_done: false,
@@ -137,13 +144,7 @@ impl Connection {
         match packet.kind {
             Kind::Handshake | Kind::ZeroRtt => is_from_client,
             Kind::Initial if is_from_client && !self.is_done => {
-                let keys = match self.may_be_retry(packet) {
-                    true => &InitialKeys::derive(self.version, &packet.destination),
-                    false => &self.keys,
-                };
-                let mut largest = self.client.largest;
-                keys.as_ref()
-                    .is_some_and(|keys| keys.open(true, packet, &mut largest, buffer).is_some())
+                self.open_initial(End::Client, packet, buffer).is_some()
             }
             _ => false,
         }
@@ -196,15 +197,34 @@ impl Connection {
             self.other_id = Some(packet.destination);
         }
         let at = self.moment(datagram.time_ns);
-        match (packet.kind, from) {
-            (Kind::Initial, _) => self.initial(from, datagram, packet, buffer),
-            (Kind::Handshake, End::Client) => self.talk.client_handshake_packet(packet.length, at),
-            (Kind::OneRtt, End::Client) => self.talk.client_one_rtt_packet(at),
-            (Kind::Retry, End::Server) => self.retry(packet),
+        match packet.kind {
+            Kind::Initial => {
+                self.initial(from, datagram, packet, buffer);
+                if self.talk.server.is_some() {
+                    for (from, kind, length, at) in std::mem::take(&mut self.ahead) {
+                        self.follow(from, kind, length, at);
+                    }
+                }
+            }
+            Kind::Handshake | Kind::OneRtt if self.talk.server.is_none() => {
+                if self.ahead.len() < MAX_AHEAD {
+                    self.ahead.push((from, packet.kind, packet.length, at));
+                }
+            }
+            Kind::Retry if from == End::Server => self.retry(packet),
             // The client may begin anew, with another version; that is another connection.
-            (Kind::VersionNegotiation, End::Server) if self.talk.server.is_none() => {
+            Kind::VersionNegotiation if from == End::Server && self.talk.server.is_none() => {
                 self.talk.is_not_tls = true;
             }
+            kind => self.follow(from, kind, packet.length, at),
+        }
+    }
+
+    /// A packet behind the ServerHello.
+    fn follow(&mut self, from: End, kind: Kind, length: u64, at: Moment) {
+        match (from, kind) {
+            (End::Client, Kind::Handshake) => self.talk.client_handshake_packet(length, at),
+            (End::Client, Kind::OneRtt) => self.talk.client_one_rtt_packet(at),
             _ => {}
         }
     }
@@ -232,39 +252,19 @@ impl Connection {
             self.is_blind = true;
             return;
         }
-        let (Some(version), true) = (packet.version, self.keys.is_some()) else {
+        let Some(opened) = self.open_initial(from, packet, buffer) else {
             return;
         };
-        let mut largest = match from {
-            End::Client => self.client.largest,
-            End::Server => self.server.largest,
-        };
-        let is_client = from == End::Client;
-        // Both ends may go on in another version (RFC 9368), and a Retry may have been missed.
-        let is_retry =
-            is_client && Some(packet.destination) != self.server_id && self.may_be_retry(packet);
-        let other = if is_retry {
-            InitialKeys::derive(version, &packet.destination)
-        } else if version != self.version {
-            InitialKeys::derive(version, &self.retried.unwrap_or(self.original))
-        } else {
-            None
-        };
-        let Some(keys) = other.as_ref().or(self.keys.as_ref()) else {
-            return;
-        };
-        let Some(payload) = keys.open(is_client, packet, &mut largest, buffer) else {
-            return;
-        };
-        if is_retry {
-            self.retried = Some(packet.destination);
-        }
+        let largest = opened.packet.largest;
         match from {
             End::Client => self.client.largest = largest,
             End::Server => self.server.largest = largest,
         }
-        if other.is_some() {
-            self.keys = other;
+        if opened.is_retry {
+            self.retried = Some(packet.destination);
+        }
+        if let (Some(keys), Some(version)) = (opened.keys, packet.version) {
+            self.keys = Some(keys);
             self.version = version;
         }
         if from == End::Server {
@@ -272,10 +272,58 @@ impl Connection {
         }
         let at = self.moment(datagram.time_ns);
         // What follows a damaged frame is of nobody's concern; the receiver closes the connection.
+        let payload = &buffer[opened.packet.payload];
         let _ = frames(payload, |frame| match frame {
             Frame::Crypto { offset, data } => self.crypto(from, offset, data, at),
             Frame::Close { alert } => self.talk.quic_closed(from, alert),
         });
+    }
+
+    /// Opens an Initial packet with the keys of the connection, or those that it should have now: both
+    /// ends may go on in another version (RFC 9368), and a Retry may have been missed.
+    fn open_initial(
+        &self,
+        from: End,
+        packet: &Packet<'_>,
+        buffer: &mut Vec<u8>,
+    ) -> Option<OpenedInitial> {
+        let (version, current) = (packet.version?, self.keys.as_ref()?);
+        let (is_client, largest) = match from {
+            End::Client => (true, self.client.largest),
+            End::Server => (false, self.server.largest),
+        };
+        let derive = |id: &ConnectionId| InitialKeys::derive(version, id);
+        let next = match version == self.version {
+            true => None,
+            false => derive(&self.retried.unwrap_or(self.original)),
+        };
+        let mut open = |keys: &InitialKeys| keys.open(is_client, packet, largest, buffer);
+        if let Some(next) = next
+            && let Some(packet) = open(&next)
+        {
+            return Some(OpenedInitial {
+                packet,
+                keys: Some(next),
+                is_retry: false,
+            });
+        }
+        // aioquic's client names the next version before it uses its keys.
+        if let Some(packet) = open(current) {
+            return Some(OpenedInitial {
+                packet,
+                keys: None,
+                is_retry: false,
+            });
+        }
+        if !is_client || !self.may_be_retry(packet) {
+            return None;
+        }
+        let keys = derive(&packet.destination)?;
+        Some(OpenedInitial {
+            packet: open(&keys)?,
+            keys: Some(keys),
+            is_retry: true,
+        })
     }
 
     /// Bytes of the handshake's stream: a ClientHello, or a ServerHello, twice at most.
@@ -316,7 +364,7 @@ impl Connection {
     /// Bytes of a hello are missing.
     pub fn has_gap(&self) -> bool {
         let gap = |half: &Half| half.stream.has_gap() || !half.message.is_empty();
-        gap(&self.client) || gap(&self.server)
+        !self.ahead.is_empty() || gap(&self.client) || gap(&self.server)
     }
 
     /// Something can be told of it.
@@ -383,7 +431,17 @@ impl Connection {
         self.talk = Conversation::default();
         self.client = Half::default();
         self.server = Half::default();
+        self.ahead = Vec::new();
     }
+}
+
+/// An Initial packet that was opened.
+struct OpenedInitial {
+    packet: Opened,
+    /// The keys that did, where they are not those that the connection had.
+    keys: Option<InitialKeys>,
+    /// They follow from a Retry that was not seen.
+    is_retry: bool,
 }
 
 /// Hands over the messages that are whole, and takes them off.
