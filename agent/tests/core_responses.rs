@@ -90,6 +90,7 @@ fn library_that_pauses_for_early_data_has_not_finished() {
         .fin(Client);
     let record = record(&wire);
     assert!(record.established && record.resumed && record.early_data_offered);
+    assert_eq!(record.early_data_accepted, Some(true));
     assert_eq!(record.handshake_source, Some(Source::Library));
     assert!(record.handshake_ns.unwrap() >= 22 * MILLISECOND);
     let answer = record.answer.unwrap();
@@ -107,6 +108,19 @@ fn answered_early_data_of_a_client_that_leaves_was_a_handshake() {
     let mut wire = early_data();
     wire.fin(Server).fin(Client);
     assert!(!self::record(&wire).established);
+}
+
+#[test]
+fn early_data_without_its_end_was_refused() {
+    let mut wire = early_data();
+    wire.send(Client, &protected(FINISHED))
+        .library()
+        .send(Client, &protected(100))
+        .send(Server, &protected(900))
+        .fin(Client);
+    let record = record(&wire);
+    assert!(record.established && record.resumed && record.early_data_offered);
+    assert_eq!(record.early_data_accepted, Some(false));
 }
 
 #[test]

@@ -168,7 +168,7 @@ impl Client {
     }
 
     /// The name that requests ask.
-    pub(crate) fn host(&self) -> &str {
+    pub fn host(&self) -> &str {
         self.profile.server_name.as_deref().unwrap_or("localhost")
     }
 
@@ -251,7 +251,8 @@ impl Client {
         Ok(self.ssl(resume)?.connect(stream))
     }
 
-    pub(crate) fn prepare(&self, socket: TcpStream) -> Result<Chopped> {
+    /// A socket with what this client sends before TLS.
+    pub fn prepare(&self, socket: TcpStream) -> Result<Chopped> {
         let mut stream = Chopped {
             stream: socket,
             size: usize::MAX,
@@ -268,7 +269,8 @@ impl Client {
         Ok(stream)
     }
 
-    pub(crate) fn ssl(&self, resume: bool) -> Result<Ssl> {
+    /// A connection to be made, which offers the latest session or none.
+    pub fn ssl(&self, resume: bool) -> Result<Ssl> {
         let mut ssl = Ssl::new(&self.context)?;
         if let Some(name) = &self.profile.server_name {
             ssl.set_hostname(name)?;
@@ -315,7 +317,8 @@ pub fn connect(socket: Socket, local: SocketAddr, server: SocketAddr) -> io::Res
 }
 
 /// Ends a connection in order.
-pub(crate) fn goodbye(mut stream: SslStream<Chopped>) {
+/// Closes in an orderly way.
+pub fn goodbye(mut stream: SslStream<Chopped>) {
     // The peer may have closed already, which is as good. Reading on takes in the tickets of a
     // TLS 1.3 server whose client asked for nothing.
     let _ = stream.shutdown();
@@ -410,7 +413,7 @@ fn huge_alpn() -> Vec<u8> {
 /// A socket that sends at most `size` bytes at a time. With TCP_NODELAY each piece is a segment of
 /// its own, which loopback's 64 KiB MTU would otherwise never produce.
 #[derive(Debug)]
-pub(crate) struct Chopped {
+pub struct Chopped {
     stream: TcpStream,
     size: usize,
 }

@@ -81,6 +81,8 @@ pub struct Conversation {
     /// A client record of any size followed the ServerHello (TLS 1.3).
     saw_client_flight: bool,
     saw_end_of_early_data: bool,
+    /// Whether it was there when the client's Finished came.
+    early_data_taken: Option<bool>,
     /// Of the latest protected record.
     client_record_length: u16,
     client_is_closing: bool,
@@ -319,6 +321,9 @@ impl Conversation {
         }
         if length == finished_record_length(cipher) {
             self.finished = Some(at);
+            // A client says where its early data ends if the server took it, right before its
+            // Finished, and only then (RFC 8446, 4.5).
+            self.early_data_taken = Some(self.saw_end_of_early_data);
             return Next::Continue;
         }
         if length == alert_record_length(cipher) && !self.saw_client_flight {
@@ -478,11 +483,15 @@ impl Conversation {
         (self.is_tls12() && self.resumed == Some(false)).then_some(self.saw_status)
     }
 
-    /// What can be said of early data: a retry or a declined PSK refuses it (RFC 8446, 4.2.10);
-    /// its acceptance is encrypted.
+    /// What became of early data that was offered: a retry or a declined PSK refuses it (RFC 8446,
+    /// 4.2.10). Otherwise the client's EndOfEarlyData tells, which TCP shows by its length.
     pub fn early_data_accepted(&self) -> Option<bool> {
         let offered = self.hello.as_ref().is_some_and(|hello| hello.early_data);
         let refused = self.hello_retry || self.resumed == Some(false);
-        (offered && refused).then_some(false)
+        match offered {
+            true if refused => Some(false),
+            true => self.early_data_taken,
+            false => None,
+        }
     }
 }
