@@ -60,9 +60,10 @@ proptest! {
                 last = estimate;
             }
         }
-        // What came after the last timed handshake is not counted yet.
+        // What came after the last timed handshake is not counted yet: as many windows as it takes, which
+        // is more than twelve times their mean once in 160,000 cases.
         let estimate = signed(&aggregator);
-        let untimed = (window * 100 / share * 4) as f64 / 40_000.0;
+        let untimed = (window * 100 / share * 12) as f64 / 40_000.0;
         prop_assert!(
             (estimate / truth - 1.0).abs() < 0.03 + untimed,
             "{estimate} of {truth}, {share} % in windows of {window}"
