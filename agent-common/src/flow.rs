@@ -31,6 +31,9 @@ pub const PHASE_HANDSHAKE: u8 = 1;
 /// [`FlowState::phase`]: no TLS, or past its handshake; nothing of it is looked at any more.
 pub const PHASE_OVER: u8 = 2;
 
+/// [`FlowState::phase`]: it began like a protocol that may go over to TLS; a ClientHello may come.
+pub const PHASE_UPGRADE: u8 = 3;
+
 /// What the kernel keeps of a connection, in its socket.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -39,7 +42,8 @@ pub struct FlowState {
     pub established_ns: u64,
     /// Sequence number of the first payload byte, by direction (`event::INGRESS`, `event::EGRESS`).
     pub start: [u32; 2],
-    /// How often the direction of data has changed so far; the first ClientHello is turn 1.
+    /// How often the direction of data has changed so far; the first ClientHello is turn 1. Before an
+    /// upgrade to TLS: segments with data so far.
     pub turn: u16,
     /// Direction of the last segment with data.
     pub last_direction: u8,

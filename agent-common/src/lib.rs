@@ -14,5 +14,6 @@ pub mod primitive;
 pub mod quic;
 pub mod site;
 pub mod stats;
+pub mod upgrade;
 #[cfg(feature = "user")]
 mod user;

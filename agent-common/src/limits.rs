@@ -57,6 +57,10 @@ pub const MAX_TASKS: u32 = 16 * 1024;
 /// of 10 KiB each.
 pub const RING_BYTES: u32 = 8 * 1024 * 1024;
 
+/// Segments with data, of both ends, in which a connection may go over to TLS. SMTP, IMAP and XMPP need
+/// six to ten; one that does not is let go for good.
+pub const MAX_UPGRADE_SEGMENTS: u16 = 48;
+
 /// Pairs of addresses and ports between which QUIC handshakes take place; the least recently used is
 /// forgotten first.
 pub const MAX_QUIC_PATHS: u32 = 16 * 1024;

@@ -312,9 +312,29 @@ impl Agent {
         ends: impl Iterator<Item = &'a (u16, u16)> + Clone,
         timeout: Duration,
     ) -> Result<BTreeMap<(u16, u16), Record>> {
+        self.records_by_ends(ends, timeout, |_| true)
+    }
+
+    /// The same of one role, where both ends of a connection are on this host.
+    pub fn records_in_role<'a>(
+        &self,
+        role: &str,
+        ends: impl Iterator<Item = &'a (u16, u16)> + Clone,
+        timeout: Duration,
+    ) -> Result<BTreeMap<(u16, u16), Record>> {
+        self.records_by_ends(ends, timeout, |record| record.role == role)
+    }
+
+    fn records_by_ends<'a>(
+        &self,
+        ends: impl Iterator<Item = &'a (u16, u16)> + Clone,
+        timeout: Duration,
+        counts: impl Fn(&Record) -> bool,
+    ) -> Result<BTreeMap<(u16, u16), Record>> {
         let find = || -> Result<BTreeMap<_, _>> {
             let records = self.records()?.into_iter();
             Ok(records
+                .filter(|record| counts(record))
                 .map(|record| ((record.peer().port(), record.server.port), record))
                 .collect())
         };

@@ -39,6 +39,7 @@ pub mod rustls_server;
 pub mod script_server;
 pub mod session;
 pub mod site;
+pub mod starttls;
 pub mod stats;
 pub mod think;
 pub mod timed_server;

@@ -2,6 +2,7 @@
 
 mod exec;
 mod library;
+mod place;
 mod primitive;
 mod quic;
 mod reference;

@@ -10,17 +10,12 @@ use agent_common::{
         EGRESS, EventHeader, INGRESS, KIND_SEGMENT, SEGMENT_AFTER_CALL, SEGMENT_EARLY, SEGMENT_FIN,
         SEGMENT_FOLLOWED, SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST, SegmentEvent,
     },
-    flow::{FlowState, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_OVER},
-    hits, limits, stats,
+    flow::{FlowState, PHASE_HANDSHAKE, PHASE_OPEN, PHASE_OVER, PHASE_UPGRADE},
+    hits, limits, stats, upgrade,
 };
 use aya_ebpf::{
-    bindings::{__sk_buff, bpf_sock, bpf_tcp_sock},
-    helpers::{
-        bpf_get_current_pid_tgid, bpf_ktime_get_ns, bpf_probe_read_kernel,
-        generated::{
-            bpf_get_netns_cookie, bpf_sk_fullsock, bpf_skc_to_tcp_sock, bpf_tcp_sock as tcp_sock,
-        },
-    },
+    bindings::__sk_buff,
+    helpers::{bpf_get_current_pid_tgid, bpf_ktime_get_ns, generated::bpf_get_netns_cookie},
     macros::cgroup_skb,
     programs::SkBuffContext,
 };
@@ -28,14 +23,15 @@ use aya_ebpf::{
 use crate::{
     emit, filter,
     maps::{
-        CURRENT_PID, EMBRYONIC, ESTABLISHED, FOLLOWED_SHARE, LIBRARY_TAP, NETNS_COOKIE, TASKS,
-        count, has_calls, hit, may_have_embryonic, note_embryonic, open_socket, socket_state,
+        CURRENT_PID, EMBRYONIC, FOLLOWED_SHARE, LIBRARY_TAP, NETNS_COOKIE, TASKS, count, has_calls,
+        hit, may_have_embryonic, note_embryonic, open_socket, socket_state,
     },
     packet::{self, IPPROTO_TCP, IPPROTO_UDP, Segment},
-    probes::quic,
+    probes::{
+        place::{Candidate, Position, Socket, candidate, established_ns, full_socket},
+        quic,
+    },
 };
-
-const BPF_TCP_LISTEN: u32 = 10;
 
 /// `FlowState::finished` when either end sent its FIN.
 const BOTH_FINISHED: u8 = 3;
@@ -55,101 +51,6 @@ pub fn wire_ingress(context: SkBuffContext) -> i32 {
 pub fn wire_egress(context: SkBuffContext) -> i32 {
     hit(observe(context.skb.skb, EGRESS));
     PASS
-}
-
-/// What the socket tells about the stream before the packet is looked at.
-#[derive(Clone, Copy)]
-struct Socket {
-    listening: bool,
-    bytes_received: u64,
-    bytes_acked: u64,
-    receive_next: u32,
-    send_unacked: u32,
-    srtt_us: u32,
-}
-
-impl Socket {
-    /// Reads what is needed of a socket; `None` when it is past any handshake.
-    ///
-    /// # Safety
-    /// `sk` is a full socket that the verifier knows as such, and `tcp` is its part for TCP.
-    #[inline(always)]
-    unsafe fn read(sk: *mut bpf_sock, tcp: *mut bpf_tcp_sock) -> Option<Self> {
-        // SAFETY: as above.
-        unsafe {
-            let bytes_received = (*tcp).bytes_received;
-            let bytes_acked = (*tcp).bytes_acked;
-            if bytes_received > limits::HANDSHAKE_BYTES || bytes_acked > limits::HANDSHAKE_BYTES {
-                return None;
-            }
-            Some(Self {
-                listening: (*sk).state == BPF_TCP_LISTEN,
-                bytes_received,
-                bytes_acked,
-                receive_next: (*tcp).rcv_nxt,
-                send_unacked: (*tcp).snd_una,
-                // The kernel keeps eight times the smoothed value.
-                srtt_us: (*tcp).srtt_us >> 3,
-            })
-        }
-    }
-
-    /// True where the connection's first data may have come before its socket, and nobody has moved
-    /// its state into the socket yet.
-    #[inline(always)]
-    fn may_be_embryonic(&self) -> bool {
-        let limit = u64::from(limits::CAPTURE_BYTES);
-        self.bytes_received <= limit && self.bytes_acked <= limit && may_have_embryonic()
-    }
-
-    /// Where `segment` stands relative to the start of its stream. With deferred accept or a lost
-    /// ACK the first data arrives while the filter still sees the listening socket, whose counters
-    /// say nothing of the connection.
-    #[inline(always)]
-    fn position(&self, segment: &Segment, direction: u8) -> Position {
-        if direction == EGRESS {
-            // The SYN counts as one acknowledged byte of a client.
-            return if self.bytes_acked <= 1 && segment.sequence == self.send_unacked {
-                Position::Start
-            } else {
-                Position::Later
-            };
-        }
-        if self.listening {
-            Position::PerhapsStart
-        } else if self.bytes_received != 0 {
-            Position::Later
-        } else if segment.sequence == self.receive_next {
-            Position::Start
-        } else {
-            Position::BeforeStart
-        }
-    }
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Position {
-    /// The first byte of the stream.
-    Start,
-    /// Seen by a listening socket: the first byte, or out of order.
-    PerhapsStart,
-    /// Ahead of a first byte that has not come yet.
-    BeforeStart,
-    Later,
-}
-
-/// The full socket of an skb.
-#[inline(always)]
-fn full_socket(skb: *mut __sk_buff) -> Option<*mut bpf_sock> {
-    // SAFETY: `skb` is the program's context; the verifier tracks each pointer and its null check.
-    unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return None;
-        }
-        let sk = bpf_sk_fullsock(sk);
-        (!sk.is_null()).then_some(sk)
-    }
 }
 
 /// Looks at a packet; says how far it had to go, as `hits::WIRE_…`.
@@ -198,46 +99,6 @@ fn observe(skb: *mut __sk_buff, direction: u8) -> u32 {
     }
 }
 
-/// What the socket of a packet tells.
-enum Candidate {
-    /// It may belong to a handshake: the connection's state, which may be null, and its socket.
-    Tcp(*mut FlowState, Socket),
-    /// It does not.
-    Passed,
-    /// It is of another protocol.
-    Other,
-}
-
-#[inline(always)]
-fn candidate(skb: *mut __sk_buff) -> Candidate {
-    // SAFETY: `skb` is the program's context; the state lives as long as the socket.
-    let state = unsafe {
-        let sk = (*skb).__bindgen_anon_2.sk;
-        if sk.is_null() {
-            return Candidate::Passed;
-        }
-        let state = socket_state(sk);
-        if !state.is_null() && (*state).phase == PHASE_OVER {
-            return Candidate::Passed;
-        }
-        state
-    };
-    let Some(sk) = full_socket(skb) else {
-        return Candidate::Passed;
-    };
-    // SAFETY: `full_socket` gives what both functions ask for; the verifier tracks the null check.
-    unsafe {
-        let tcp: *mut bpf_tcp_sock = tcp_sock(sk);
-        if tcp.is_null() {
-            return Candidate::Other;
-        }
-        match Socket::read(sk, tcp) {
-            Some(socket) => Candidate::Tcp(state, socket),
-            None => Candidate::Passed,
-        }
-    }
-}
-
 /// A segment that may belong to a handshake; `None` where nothing of it was handed over.
 ///
 /// Not inlined: event and caller do not fit into one frame of the 512 bytes of stack.
@@ -278,9 +139,13 @@ fn handshake(
         return None;
     }
     let prefix = packet::prefix(skb, segment)?;
-    let starts = matches!(position, Position::Start | Position::PerhapsStart)
-        && segment.payload != 0
-        && filter::may_start_tls(&prefix, segment.payload);
+    let is_first = matches!(position, Position::Start | Position::PerhapsStart);
+    let starts = match &flow {
+        Some(flow) if flow.phase == PHASE_UPGRADE => {
+            segment.payload as usize >= prefix.len() && upgrade::is_client_hello(&prefix)
+        }
+        _ => is_first && segment.payload != 0 && filter::may_start_tls(&prefix, segment.payload),
+    };
     // SAFETY: the helper has no preconditions.
     event.header.time_ns = unsafe { bpf_ktime_get_ns() };
 
@@ -302,11 +167,12 @@ fn handshake(
                 copy(skb, segment, event, 0, limits::CAPTURE_BYTES);
                 return Some(());
             }
-            if let Some(flow) = flow {
-                // The first data is not TLS, or the connection ended without any.
-                flow.phase = PHASE_OVER;
-            }
-            return None;
+            return not_yet(
+                skb,
+                segment,
+                flow,
+                is_first && upgrade::may_upgrade(&prefix),
+            );
         }
     }
     if direction == EGRESS {
@@ -314,6 +180,48 @@ fn handshake(
     }
     copy(skb, segment, event, offset, room);
     Some(())
+}
+
+/// Data that is no ClientHello, or the end of a connection without any: nothing is handed over, and the
+/// connection let go, unless it `begins` like one that may go over to TLS, or did.
+#[inline(always)]
+fn not_yet(
+    skb: *mut __sk_buff,
+    segment: &Segment,
+    flow: Option<&mut FlowState>,
+    begins: bool,
+) -> Option<()> {
+    let Some(flow) = flow else {
+        if begins {
+            let sk = full_socket(skb)?;
+            let mut state = FlowState {
+                established_ns: 0,
+                start: [0; 2],
+                turn: 1,
+                last_direction: 0,
+                finished: 0,
+                phase: PHASE_UPGRADE,
+                followed: 0,
+                answers: 0,
+                padding: 0,
+            };
+            // SAFETY: `full_socket` gives what the functions ask for.
+            unsafe {
+                state.established_ns = established_ns(sk);
+                // Where there is no room it is not followed; no handshake is known of yet.
+                let _ = open_socket(sk, &mut state);
+            }
+        }
+        return None;
+    };
+    flow.turn += 1;
+    let is_over = segment.ending() != 0 || flow.turn > limits::MAX_UPGRADE_SEGMENTS;
+    flow.phase = match flow.phase {
+        PHASE_UPGRADE if !is_over => PHASE_UPGRADE,
+        PHASE_OPEN if begins && !is_over => PHASE_UPGRADE,
+        _ => PHASE_OVER,
+    };
+    None
 }
 
 /// The state of a connection whose first data came before its socket, moved there if it is there now;
@@ -408,7 +316,7 @@ fn begin(
     };
     let kept = match flow {
         Some(flow) => {
-            if flow.phase == PHASE_OPEN {
+            if flow.phase == PHASE_OPEN || flow.phase == PHASE_UPGRADE {
                 event.established_ns = flow.established_ns;
                 state.established_ns = flow.established_ns;
             }
@@ -431,32 +339,6 @@ fn begin(
         return None;
     }
     Some(())
-}
-
-/// When the connection of a socket that has not received anything was established, nanoseconds of the
-/// monotonic clock; 0 where it is not known.
-///
-/// TCP notes it for its receive buffer (`tcp_init_buffer_space`, net/ipv4/tcp_input.c; microseconds
-/// since 4.13), right after `sock_ops` would be told, and changes it no sooner than a process reads.
-///
-/// # Safety
-/// `sk` is a full socket that the verifier knows as such.
-#[inline(always)]
-unsafe fn established_ns(sk: *mut bpf_sock) -> u64 {
-    let offset = ESTABLISHED.load();
-    if offset == 0 {
-        return 0;
-    }
-    // SAFETY: as above; the first helper gives a pointer to a TCP socket, or null, and the second
-    // checks the address.
-    let microseconds = unsafe {
-        let tcp = bpf_skc_to_tcp_sock(sk.cast());
-        if tcp.is_null() {
-            return 0;
-        }
-        bpf_probe_read_kernel(tcp.byte_add(offset as usize).cast::<u64>())
-    };
-    microseconds.unwrap_or(0).wrapping_mul(1000)
 }
 
 /// Whether a connection that begins now is one of those that are followed to their first response.

@@ -95,8 +95,12 @@ fn remark(name: &str, contents: &Contents) {
         ),
         (flows.unfinished, "handshakes that were not over at its end"),
         (
-            contents.fragments,
-            "pieces of IP packets, which are not put together",
+            if contents.joined == 0 {
+                contents.pieces
+            } else {
+                0
+            },
+            "pieces of IP packets, none of which is whole",
         ),
     ] {
         if count > 0 {

@@ -100,6 +100,8 @@ pub enum Failure {
     Timeout,
     /// Bytes that are no TLS after the ClientHello, or that break the protocol.
     Malformed,
+    /// The capture ends first; what the server selected is known.
+    Unfinished,
 }
 
 impl Failure {
@@ -111,6 +113,7 @@ impl Failure {
             Self::Closed => "closed",
             Self::Timeout => "timeout",
             Self::Malformed => "malformed",
+            Self::Unfinished => "unfinished",
         }
     }
 }

@@ -331,6 +331,10 @@ fn note(handshake: &Handshake) -> String {
             (Some(Failure::Timeout), None) => add("timed out"),
             (Some(Failure::Malformed), None) => add("no TLS after the ClientHello"),
             (Some(Failure::Alert), None) => add("alert"),
+            (Some(Failure::Unfinished), None) => add(match handshake.resumed {
+                true => "the capture ends first; resumes",
+                false => "the capture ends first; does not resume",
+            }),
             (None, None) => {}
         }
     }

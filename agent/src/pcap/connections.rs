@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use agent_common::event::{
     EGRESS, INGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
 };
+use agent_common::upgrade;
 
 use super::link::TcpSegment;
 use crate::core::decode::{Event, Segment};
@@ -16,16 +17,15 @@ use crate::core::decode::{Event, Segment};
 /// How a TLS record of a ClientHello begins (RFC 8446, 5.1): handshake, a version of the three.
 const HANDSHAKE: u8 = 22;
 const MAJOR_VERSION: u8 = 3;
-const CLIENT_HELLO: u8 = 1;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     /// No data yet.
     Open,
+    /// Something else is spoken, which may be left for TLS (STARTTLS and the like).
+    Plain,
     /// Its ClientHello was seen, or what may become one.
     Handshake,
-    /// No TLS.
-    Over,
 }
 
 #[derive(Debug)]
@@ -131,6 +131,15 @@ impl Connection {
         }
         let mut flags = 0;
         let mut acknowledgment = segment.acknowledgment;
+        if self.phase == Phase::Plain && is_client_hello(segment.data) {
+            // From here on the connection is one of TLS, whoever opened it.
+            self.phase = Phase::Handshake;
+            self.client = segment.from;
+            self.client_start = Some(segment.sequence);
+            self.server_start = Some(segment.acknowledgment);
+            flags |= SEGMENT_HELLO;
+        }
+        let from_client = segment.from == self.client;
         if segment.payload > 0 && self.phase == Phase::Open {
             let start = match from_client {
                 true => &mut self.client_start,
@@ -147,11 +156,11 @@ impl Connection {
                 // Captured before the ClientHello that it answers.
                 flags |= SEGMENT_EARLY;
             } else {
-                self.phase = Phase::Over;
+                self.phase = Phase::Plain;
             }
         }
         let matters = segment.payload > 0 || segment.fin || segment.rst;
-        if !matters || self.phase == Phase::Over {
+        if !matters || self.phase == Phase::Plain {
             return None;
         }
         if segment.fin {
@@ -194,11 +203,13 @@ fn may_be_tls(data: &[u8]) -> bool {
         [] => true,
         [HANDSHAKE] => true,
         [HANDSHAKE, MAJOR_VERSION, ..] => true,
+        // A ClientHello in the form of SSL 2.0 (RFC 5246, E.2).
+        [0x80..=0x83, _, 1, MAJOR_VERSION, ..] => true,
         _ => begins_like(PROXY_V1) || begins_like(PROXY_V2),
     }
 }
 
 /// A segment begins with a record that begins with a ClientHello.
 fn is_client_hello(data: &[u8]) -> bool {
-    matches!(data, [HANDSHAKE, MAJOR_VERSION, _, _, _, CLIENT_HELLO, ..])
+    data.first_chunk().is_some_and(upgrade::is_client_hello)
 }

@@ -9,6 +9,7 @@ pub mod connections;
 pub mod datagrams;
 pub mod file;
 pub mod link;
+mod tunnel;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash};
@@ -20,7 +21,7 @@ use agent_common::flow::FlowKey;
 use self::connections::Connections;
 use self::datagrams::Datagrams;
 use self::file::{Damage, FileError};
-use self::link::{Content, Unread};
+use self::link::{Content, Link, Unread};
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::inference::Inference;
 use crate::core::record::{Handshake, Process, Role};
@@ -35,8 +36,9 @@ pub struct Contents {
     pub packets: u64,
     /// Of link layers, network protocols or transports that are not read here.
     pub foreign: u64,
-    /// Pieces of IP packets; they are not put together.
-    pub fragments: u64,
+    /// Pieces of IP packets, and how many packets were put together from them.
+    pub pieces: u64,
+    pub joined: u64,
     pub tcp_segments: u64,
     pub udp_datagrams: u64,
     /// What became of what may have been TLS.
@@ -57,9 +59,11 @@ pub fn read(
 ) -> Result<Contents, FileError> {
     let mut contents = Contents::default();
     let mut tracker = Tracker::new(Limits::default(), fingerprinter);
+    tracker.tell_unfinished();
     let mut inference = Inference::default();
     let mut connections = Connections::default();
     let mut datagrams = Datagrams::default();
+    let mut link = Link::default();
     let mut sink = |mut handshake: Handshake| {
         // It is seen as the server sees it, and each server remembers for itself.
         let server = Process {
@@ -78,7 +82,7 @@ pub fn read(
         if contents.packets.is_multiple_of(TICK_PACKETS) {
             tracker.tick(packet.time_ns, 0, &mut sink);
         }
-        let event = match link::content(&packet) {
+        let event = match link.content(&packet) {
             Ok(Content::Tcp(segment)) => {
                 contents.tcp_segments += 1;
                 connections.take(&segment)
@@ -91,10 +95,7 @@ pub fn read(
                 contents.foreign += 1;
                 None
             }
-            Err(Unread::Fragment) => {
-                contents.fragments += 1;
-                None
-            }
+            Err(Unread::Piece) => None,
         };
         if let Some(event) = event {
             tracker.on_event(&event, &mut sink);
@@ -102,6 +103,7 @@ pub fn read(
     })?;
     tracker.finish(&mut sink);
     contents.damage = damage;
+    (contents.pieces, contents.joined) = (link.pieces(), link.joined());
     contents.flows = tracker.stats();
     Ok(contents)
 }

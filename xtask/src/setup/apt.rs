@@ -19,8 +19,13 @@ chmod 755 "$policy"
 "$@"
 "#;
 
-/// Packages that bring a service of the same name.
-const SERVICES: [&str; 2] = ["nginx", "haproxy"];
+/// Packages that bring a service, and its name.
+const SERVICES: [(&str, &str); 4] = [
+    ("nginx", "nginx"),
+    ("haproxy", "haproxy"),
+    ("dovecot-imapd", "dovecot"),
+    ("postgresql-15", "postgresql"),
+];
 
 /// Options of every call: wait for another apt rather than fail, ask nothing, and end rather than
 /// remove a package (rustc-web conflicts with Debian's rustc and rustup).
@@ -74,8 +79,8 @@ fn disable_services(packages: &[&str]) {
     if shell::find_program("systemctl").is_none() {
         return;
     }
-    for service in SERVICES {
-        if packages.contains(&service) {
+    for (package, service) in SERVICES {
+        if packages.contains(&package) {
             let mut systemctl = Command::new("systemctl");
             if let Err(error) = shell::run(systemctl.args(["--quiet", "disable", service])) {
                 eprintln!("warning: {service} may start at the next boot: {error:#}");

@@ -83,12 +83,32 @@ const LINKER: [Need; 3] = [
     program("c++", "g++", "links bpf-linker with LLVM"),
 ];
 
-const TESTS: [Need; 24] = [
+const TESTS: [Need; 28] = [
     program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
     // Not `apache2`, which would start a server of its own.
     program("apache2", "apache2-bin", "the third server under test"),
     program("gnutls-serv", "gnutls-bin", "a server of another library"),
+    file(
+        "/usr/lib/dovecot/imap-login",
+        "dovecot-imapd",
+        "a server of IMAP, which goes over to TLS",
+    ),
+    file(
+        "/usr/lib/dovecot/pop3-login",
+        "dovecot-pop3d",
+        "the same of POP3",
+    ),
+    file(
+        "/usr/lib/dovecot/lmtp",
+        "dovecot-lmtpd",
+        "the same of LMTP, which begins like SMTP",
+    ),
+    file(
+        "/usr/lib/postgresql/15/bin/postgres",
+        "postgresql-15",
+        "a database, which goes over to TLS",
+    ),
     program("openssl", "openssl", "certificates, s_client and s_time"),
     file(
         "/usr/include/openssl/ssl.h",

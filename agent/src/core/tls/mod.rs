@@ -5,3 +5,4 @@ pub mod codes;
 pub mod reader;
 pub mod record;
 pub mod server_hello;
+pub mod ssl2_hello;

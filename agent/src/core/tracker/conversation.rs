@@ -78,7 +78,8 @@ pub struct Conversation {
     /// End of a client flight in TLS 1.3 that held something else beside a bare Finished: a
     /// certificate, or padding. It ends with the Finished for all we know.
     flight: Option<Moment>,
-    /// A client record of any size followed the ServerHello (TLS 1.3).
+    /// A client record of any size, but no bare Finished, followed the ServerHello (TLS 1.3): a
+    /// certificate was asked for, even if the client has none.
     saw_client_flight: bool,
     saw_end_of_early_data: bool,
     /// Whether it was there when the client's Finished came.
@@ -358,11 +359,12 @@ impl Conversation {
             return;
         }
         let looks_like_alert = length == alert_record_length(server.cipher);
-        // After the client's own close_notify the like of it is the answer. A resumed handshake
-        // has no client certificate that could be refused.
+        // After the client's own close_notify the like of it is the answer. Where no certificate was
+        // asked for, as in a resumed handshake, there is none that could be refused: the server closes.
         if looks_like_alert
             && !self.suspects_alert
             && !self.client_is_closing
+            && self.saw_client_flight
             && self.resumed != Some(true)
         {
             self.suspects_alert = true;
@@ -440,6 +442,26 @@ impl Conversation {
         self.server
             .as_ref()
             .is_some_and(|server| server.version <= TLS12)
+    }
+
+    /// Nothing more will ever come, though neither end is to blame: says whether it is known what the
+    /// server selected, and keeps that as the verdict.
+    pub fn end_unfinished(&mut self) -> bool {
+        let (Some(hello), Some(server)) = (&self.hello, &self.server) else {
+            return false;
+        };
+        // A server that resumes echoes the session ID, also that of a client with a ticket, and else
+        // does not (RFC 5246, 7.4.1.3; RFC 5077, 3.4).
+        let echo = match (hello.session_id.is_empty(), hello.offered_ticket()) {
+            (false, _) => Some(server.session_id == hello.session_id),
+            (true, None) => Some(false),
+            (true, Some(_)) => None,
+        };
+        self.resumed = self.resumed.or(echo);
+        if self.resumed.is_some() {
+            self.failure = Some(Failure::Unfinished);
+        }
+        self.resumed.is_some()
     }
 
     /// The end of the handshake as known so far, and from where. In TLS 1.3 it is tentative until

@@ -8,7 +8,7 @@ use agent_common::primitive;
 use super::conversation::{Conversation, End, Moment};
 use super::decisions;
 use crate::core::fingerprint::Fingerprinter;
-use crate::core::record::{Alert, Handshake, Method, Role, Source, Transport};
+use crate::core::record::{Alert, Failure, Handshake, Method, Role, Source, Transport};
 use crate::core::tls::client_hello::SessionId;
 use crate::core::weak_keys::WeakKeys;
 
@@ -62,7 +62,8 @@ pub fn describe(
             sent: alert.from == observed,
         }),
     };
-    let resumed = established.is_some() && talk.resumed == Some(true);
+    let is_selected = established.is_some() || talk.failure == Some(Failure::Unfinished);
+    let resumed = is_selected && talk.resumed == Some(true);
     let group = talk.group();
     let tickets_issued = talk.tickets_issued();
     let issued = talk.issued;

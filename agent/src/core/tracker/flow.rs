@@ -11,7 +11,7 @@ use super::calls::{Calls, CpuTime, PrimitiveTimes};
 use super::conversation::{Conversation, End, Moment};
 use super::decisions::Decisions;
 use super::describe::{Setting, describe};
-use super::proxy_protocol::{self, ProxyHeader};
+use super::opening::Opening;
 use crate::core::decode::Segment;
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::record::{Failure, Handshake, Role, Transport};
@@ -60,8 +60,7 @@ pub struct Flow {
     client_direction: u8,
     client: Half,
     server: Half,
-    proxy: ProxyHeader,
-    preface: Preface,
+    opening: Opening,
     pub talk: Conversation,
     hello_ns: Option<u64>,
     established_ns: u64,
@@ -82,15 +81,6 @@ pub struct Flow {
     pub is_done: bool,
 }
 
-/// What stands before the TLS records.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Preface {
-    /// No byte came yet.
-    Unknown,
-    Proxy,
-    Tls,
-}
-
 impl Flow {
     /// An unused flow, whose buffers [`Self::open`] reuses from connection to connection.
     pub fn unused(key: FlowKey) -> Self {
@@ -100,8 +90,7 @@ impl Flow {
             client_direction: INGRESS,
             client: Half::default(),
             server: Half::default(),
-            proxy: ProxyHeader::default(),
-            preface: Preface::Unknown,
+            opening: Opening::default(),
             talk: Conversation::default(),
             hello_ns: None,
             established_ns: 0,
@@ -127,8 +116,7 @@ impl Flow {
         self.client_direction = hello.direction;
         self.client.restart(hello.sequence);
         self.server.restart(hello.acknowledgment);
-        self.proxy.restart();
-        self.preface = Preface::Unknown;
+        self.opening.restart();
         self.talk = Conversation::default();
         self.talk.keeps_tickets = keeps_tickets;
         self.hello_ns = None;
@@ -219,7 +207,7 @@ impl Flow {
             End::Client => self.server.records.position(),
             End::Server => self.client.records.position(),
         };
-        let (proxy, preface) = (&mut self.proxy, &mut self.preface);
+        let opening = &mut self.opening;
         let (talk, hello_ns) = (&mut self.talk, &mut self.hello_ns);
         let Half {
             stream,
@@ -236,6 +224,19 @@ impl Flow {
             segment.payload,
             limit,
             |chunk| {
+                let chunk = match (chunk, from) {
+                    (Chunk::Data(data), End::Client) => {
+                        let Some(opened) = opening.data(data) else {
+                            return talk.garbage();
+                        };
+                        if opened.has_begun {
+                            hello_ns.get_or_insert(time_ns);
+                        }
+                        talk.hello = talk.hello.take().or(opened.hello);
+                        Chunk::Data(opened.records)
+                    }
+                    (chunk, _) => chunk,
+                };
                 let mut receive = |item: Item<'_>, own_bytes: u64| {
                     let (client_bytes, server_bytes) = match from {
                         End::Client => (own_bytes, other_bytes),
@@ -252,22 +253,7 @@ impl Flow {
                     )
                 };
                 let result = match chunk {
-                    Chunk::Data(data) => {
-                        let data = match from {
-                            End::Server => Some(data),
-                            End::Client => records_behind_preface(data, proxy, preface),
-                        };
-                        match data {
-                            None => Err(RecordError::NotARecord),
-                            Some([]) => Ok(()),
-                            Some(data) => {
-                                if from == End::Client {
-                                    hello_ns.get_or_insert(time_ns);
-                                }
-                                records.data(data, &mut receive)
-                            }
-                        }
-                    }
+                    Chunk::Data(data) => records.data(data, &mut receive),
                     Chunk::Hole(length) => records.hole(length, &mut receive),
                 };
                 match result {
@@ -382,10 +368,7 @@ impl Flow {
             key: self.key,
             role: self.role,
             transport: Transport::Tcp,
-            announced: match self.preface {
-                Preface::Tls => self.proxy.client(),
-                _ => None,
-            },
+            announced: self.opening.announced(),
             pid: self.pid,
             hello_ns: self.hello_ns.unwrap_or_default(),
             established_ns: Some(self.established_ns).filter(|at| *at != 0),
@@ -405,25 +388,4 @@ impl Half {
         self.records.restart();
         self.is_blind = false;
     }
-}
-
-/// What of `data` is TLS, behind a PROXY header where there is one; `None` where it is neither.
-fn records_behind_preface<'a>(
-    mut data: &'a [u8],
-    proxy: &mut ProxyHeader,
-    preface: &mut Preface,
-) -> Option<&'a [u8]> {
-    if *preface == Preface::Unknown {
-        *preface = match data.first() {
-            Some(&byte) if proxy_protocol::may_start_with(byte) => Preface::Proxy,
-            _ => Preface::Tls,
-        };
-    }
-    if *preface == Preface::Proxy {
-        data = proxy.data(data).ok()?;
-        if proxy.is_done() {
-            *preface = Preface::Tls;
-        }
-    }
-    Some(data)
 }

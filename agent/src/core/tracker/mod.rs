@@ -10,6 +10,7 @@ mod decisions;
 mod describe;
 mod early;
 mod flow;
+mod opening;
 mod proxy_protocol;
 mod quic;
 mod table;
@@ -107,6 +108,7 @@ pub struct Tracker {
     fingerprinter: Fingerprinter,
     /// Where keys of accepted tickets are to be tried.
     weak_keys: Option<WeakKeys>,
+    tells_unfinished: bool,
     table: Table,
     quic: Quic,
     early: EarlySegments,
@@ -129,6 +131,7 @@ impl Tracker {
             limits,
             fingerprinter,
             weak_keys: None,
+            tells_unfinished: false,
             table: Table::default(),
             quic: Quic::default(),
             by_library: HashMap::default(),
@@ -213,6 +216,12 @@ impl Tracker {
         self.early.expire(now_ns);
     }
 
+    /// From now on what is not over when the input is becomes a record nevertheless, if it is known
+    /// what the server selected.
+    pub fn tell_unfinished(&mut self) {
+        self.tells_unfinished = true;
+    }
+
     /// The input is over: what is decided is told, the rest is counted as unfinished.
     pub fn finish(&mut self, sink: Sink<'_>) {
         for queue in [
@@ -227,7 +236,8 @@ impl Tracker {
                     || flow.ending.is_some()
                     || flow.talk.established().is_some()
                     || flow.talk.failure.is_some();
-                if is_decided {
+                let is_known = self.tells_unfinished && !flow.has_gap();
+                if is_decided || (is_known && flow.talk.end_unfinished()) {
                     self.conclude(slot, Tombstone::None, sink);
                 } else {
                     self.stats.unfinished += 1;

@@ -142,10 +142,12 @@ impl Tracker {
                 self.quic.deadlines.remove(&(deadline_ns, number));
                 continue;
             };
+            let tells_unfinished = self.tells_unfinished;
             if now_ns.is_none()
                 && let Some(connection) = self.quic.connection(&key, place)
                 && !connection.is_done
                 && !connection.is_decided()
+                && !(tells_unfinished && !connection.has_gap() && connection.talk.end_unfinished())
             {
                 self.stats.unfinished += 1;
                 self.stats.flows -= 1;
