@@ -9,6 +9,7 @@ mod dashboards;
 mod demo;
 mod ebpf_toolchain;
 mod fleet;
+mod fuzz;
 mod operator;
 mod package;
 mod rules;
@@ -55,6 +56,10 @@ enum Command {
     ///
     /// Example: cargo xtask fleet --pace 60
     Fleet(fleet::Arguments),
+    /// Feed what reads bytes from elsewhere with what a fuzzer makes up
+    ///
+    /// Example: cargo xtask fuzz --seconds 600 segments datagrams
+    Fuzz(fuzz::Arguments),
     /// Measure, print, and keep the figures in docs/
     ///
     /// Example: cargo xtask bench overhead
@@ -81,6 +86,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) | Command::Ci(arguments) => test::command(&arguments),
         Command::Demo => demo::command(),
         Command::Fleet(arguments) => fleet::command(&arguments),
+        Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Tidy => tidy::command(),
         Command::Dashboards(arguments) => dashboards::command(&arguments),

@@ -19,6 +19,9 @@ pub struct Arguments {
     long: bool,
 }
 
+/// What is compiled otherwise than the rest, and so is no part of the workspace.
+const OTHER_WORKSPACES: [&str; 2] = ["agent-ebpf", "agent/fuzz"];
+
 /// Makes the end-to-end tests run at full length.
 const LONG: &str = "RESUMETRY_TEST_LONG";
 
@@ -112,16 +115,24 @@ fn cargo(arguments: &str) -> Result<Outcome> {
 
 fn formatting() -> Result<Outcome> {
     cargo("fmt --all --check")?;
-    cargo("fmt --manifest-path agent-ebpf/Cargo.toml --check")
+    for workspace in OTHER_WORKSPACES {
+        cargo(&format!(
+            "fmt --manifest-path {workspace}/Cargo.toml --check"
+        ))?;
+    }
+    passed(Ok(()))
 }
 
 /// Licences, origins and versions of all dependencies, of both halves.
 fn dependencies() -> Result<Outcome> {
     cargo("deny --locked check bans licenses sources")?;
-    cargo(
-        "deny --manifest-path agent-ebpf/Cargo.toml --locked --config deny.toml \
-         check bans licenses sources",
-    )
+    for workspace in OTHER_WORKSPACES {
+        cargo(&format!(
+            "deny --manifest-path {workspace}/Cargo.toml --locked --config deny.toml \
+             check bans licenses sources"
+        ))?;
+    }
+    passed(Ok(()))
 }
 
 /// Known vulnerabilities. The database is on GitHub, which a closed build machine may not reach;

@@ -21,7 +21,11 @@ const BANNED: [(&str, &str, &str); 4] = [
 ];
 
 /// Locks that make two builds the same.
-const LOCKS: [&str; 2] = ["Cargo.lock", "agent-ebpf/Cargo.lock"];
+const LOCKS: [&str; 3] = [
+    "Cargo.lock",
+    "agent-ebpf/Cargo.lock",
+    "agent/fuzz/Cargo.lock",
+];
 
 pub fn command() -> Result<()> {
     let files = files()?;

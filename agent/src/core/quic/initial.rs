@@ -74,6 +74,39 @@ impl InitialKeys {
     }
 }
 
+/// What only tests make: packets of their own.
+#[cfg(any(test, fuzzing))]
+impl InitialKeys {
+    /// Seals a packet whose packet number takes one byte and stands right before `length` bytes of
+    /// payload, which end the packet.
+    pub fn seal(
+        &self,
+        from_client: bool,
+        number: u64,
+        packet: &mut Vec<u8>,
+        length: usize,
+    ) -> Option<()> {
+        let DirectionalKeys {
+            header,
+            packet: key,
+        } = match from_client {
+            true => &self.keys.local,
+            false => &self.keys.remote,
+        };
+        let payload_at = packet.len().checked_sub(length)?;
+        let (head, payload) = packet.split_at_mut(payload_at);
+        let tag = key.encrypt_in_place(number, head, payload).ok()?;
+        packet.extend_from_slice(tag.as_ref());
+        let number_at = payload_at.checked_sub(1)?;
+        let (clear, protected) = packet.split_at_mut_checked(number_at)?;
+        let (number, rest) = protected.split_at_mut_checked(SAMPLE_AT)?;
+        let sample = rest.get(..header.sample_len())?;
+        header
+            .encrypt_in_place(sample, clear.first_mut()?, number.get_mut(..1)?)
+            .ok()
+    }
+}
+
 /// A packet that was opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Opened {
@@ -175,6 +208,24 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn opens_what_it_sealed() {
+        let keys = InitialKeys::derive(Version::V1, &destination()).expect("keys");
+        let mut sealed = [
+            &[0xc0, 0, 0, 0, 1, 8][..],
+            &bytes(DESTINATION),
+            &[0, 0, 0x40, 27],
+        ]
+        .concat();
+        sealed.push(7);
+        sealed.extend([1; 10]);
+        keys.seal(true, 7, &mut sealed, 10).expect("room");
+        let packet = packets(&sealed).next().expect("a packet");
+        let mut buffer = Vec::new();
+        let opened = keys.open(true, &packet, 0, &mut buffer).expect("authentic");
+        assert_eq!((&buffer[opened.payload], opened.largest), (&[1; 10][..], 7));
     }
 
     #[test]

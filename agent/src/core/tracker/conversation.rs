@@ -149,7 +149,8 @@ impl Conversation {
     pub fn garbage(&mut self) {
         if self.hello.is_none() {
             self.is_not_tls = true;
-        } else {
+        } else if !self.is_certain() {
+            // What comes behind a handshake does not undo it.
             self.fail(Failure::Malformed);
         }
     }
