@@ -61,6 +61,24 @@ pub struct FlowState {
 
 const _: () = assert!(size_of::<FlowState>() == 24);
 
+impl FlowState {
+    /// Of a connection of which nothing is known but its phase.
+    #[inline(always)]
+    pub const fn new(phase: u8) -> Self {
+        Self {
+            established_ns: 0,
+            start: [0; 2],
+            turn: 0,
+            last_direction: 0,
+            finished: 0,
+            phase,
+            followed: 0,
+            answers: 0,
+            padding: 0,
+        }
+    }
+}
+
 /// What the kernel keeps of addresses and ports between which a QUIC handshake takes place.
 #[repr(C)]
 #[derive(Clone, Copy)]

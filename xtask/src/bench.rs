@@ -32,6 +32,8 @@ enum Benchmark {
     Scrape,
     /// The same, built as it is shipped
     ScrapeShipped,
+    /// `resumetry pcap` against tshark on the same capture
+    Pcap,
     /// Full against resumed handshakes on nginx: CPU time, bytes, time to first byte
     Savings,
 }
@@ -51,6 +53,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
         Benchmark::Pipeline => "pipeline",
         Benchmark::Scrape => "scrape",
         Benchmark::ScrapeShipped => "scrape-shipped",
+        Benchmark::Pcap => "pcap",
         Benchmark::Savings => "savings",
     };
     let mut cargo = match arguments.benchmark {
@@ -80,6 +83,16 @@ pub fn command(arguments: &Arguments) -> Result<()> {
             package::as_shipped(&mut cargo).args(["--example", "scrape", "--"]);
             cargo
         }
+        Benchmark::Pcap => {
+            if shell::find_program("tshark").is_none() {
+                bail!("there is no tshark to compare with: `apt-get install tshark`");
+            }
+            setup::for_build()?;
+            build::release()?;
+            let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
+            cargo.args(["--bin", "bench-pcap", "--"]);
+            cargo
+        }
         Benchmark::Savings => {
             prepare_agent()?;
             let mut cargo = shell::cargo(&["run", "--release", "--package", "resumetry-tests"]);
@@ -97,7 +110,7 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     let figures = figures.trim_end();
     match arguments.benchmark {
         // They print Markdown tables.
-        Benchmark::Overhead | Benchmark::Scrape | Benchmark::ScrapeShipped => {
+        Benchmark::Overhead | Benchmark::Scrape | Benchmark::ScrapeShipped | Benchmark::Pcap => {
             append(&format!("{section}\n{figures}\n"))
         }
         Benchmark::Pipeline => append(&format!("{section}\n```\n{figures}\n```\n")),

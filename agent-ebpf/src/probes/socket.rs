@@ -40,17 +40,7 @@ pub fn tcp_established(context: SockOpsContext) -> u32 {
 
 #[inline(always)]
 fn open(context: &SockOpsContext, passive: bool) {
-    let mut state = FlowState {
-        established_ns: 0,
-        start: [0; 2],
-        turn: 0,
-        last_direction: 0,
-        finished: 0,
-        phase: PHASE_OPEN,
-        followed: 0,
-        answers: 0,
-        padding: 0,
-    };
+    let mut state = FlowState::new(PHASE_OPEN);
     // SAFETY: the helper has no preconditions.
     let now_ns = unsafe { bpf_ktime_get_ns() };
     if passive && may_have_embryonic() {

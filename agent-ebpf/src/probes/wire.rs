@@ -194,17 +194,7 @@ fn not_yet(
     let Some(flow) = flow else {
         if begins {
             let sk = full_socket(skb)?;
-            let mut state = FlowState {
-                established_ns: 0,
-                start: [0; 2],
-                turn: 1,
-                last_direction: 0,
-                finished: 0,
-                phase: PHASE_UPGRADE,
-                followed: 0,
-                answers: 0,
-                padding: 0,
-            };
+            let mut state = FlowState::new(PHASE_UPGRADE);
             // SAFETY: `full_socket` gives what the functions ask for.
             unsafe {
                 state.established_ns = established_ns(sk);

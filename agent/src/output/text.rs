@@ -11,7 +11,9 @@ use super::filter::name_or_marker;
 use super::json::ticket_key;
 use crate::config::values::AddressMask;
 use crate::core::names;
-use crate::core::record::{Failure, Handshake, Method, Outcome, Process, Role, alert_direction};
+use crate::core::record::{
+    Failure, Handshake, Method, Outcome, Process, Role, Transport, alert_direction,
+};
 
 /// How all lines of one run look.
 #[derive(Clone, Copy, Debug)]
@@ -299,7 +301,7 @@ fn process_name(handshake: &Handshake, process: Option<&Process>) -> String {
     }
 }
 
-/// Why, where there is a why.
+/// What has no column, and why, where there is a why.
 fn note(handshake: &Handshake) -> String {
     let mut note = String::new();
     let mut add = |text: &str| {
@@ -308,6 +310,9 @@ fn note(handshake: &Handshake) -> String {
         }
         note.push_str(text);
     };
+    if handshake.transport == Transport::Quic {
+        add("QUIC");
+    }
     if let Some(reason) = handshake.reject_reason {
         add(reason.as_str());
     }

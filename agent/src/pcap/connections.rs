@@ -36,6 +36,8 @@ struct Connection {
     server_start: Option<u32>,
     established_ns: u64,
     phase: Phase,
+    /// The client, the server sent its FIN.
+    finished: [bool; 2],
     last_ns: u64,
 }
 
@@ -68,6 +70,7 @@ impl Connections {
                     server_start: segment.ack.then_some(segment.acknowledgment),
                     established_ns: 0,
                     phase: Phase::Open,
+                    finished: [false; 2],
                     last_ns: segment.time_ns,
                 },
             );
@@ -75,7 +78,10 @@ impl Connections {
         let connection = self.table.get_mut(&ends)?;
         connection.last_ns = segment.time_ns;
         let event = connection.segment(segment);
-        if segment.rst {
+        if segment.fin {
+            connection.finished[usize::from(segment.from != connection.client)] = true;
+        }
+        if segment.rst || connection.finished == [true; 2] {
             self.table.remove(&ends);
         }
         event
@@ -90,6 +96,7 @@ impl Connections {
                 server_start: start,
                 established_ns: 0,
                 phase: Phase::Open,
+                finished: [false; 2],
                 last_ns: segment.time_ns,
             });
             if connection.client == segment.to {
@@ -112,6 +119,7 @@ impl Connections {
                     server_start: None,
                     established_ns: 0,
                     phase: Phase::Open,
+                    finished: [false; 2],
                     last_ns: segment.time_ns,
                 },
             );

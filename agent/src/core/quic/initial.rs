@@ -36,6 +36,13 @@ impl InitialKeys {
         Some(Self { keys })
     }
 
+    fn of(&self, from_client: bool) -> &DirectionalKeys {
+        match from_client {
+            true => &self.keys.local,
+            false => &self.keys.remote,
+        }
+    }
+
     /// Opens a packet in `buffer`; `None` where it is not authentic. `largest` is the largest packet
     /// number that was seen of its sender.
     pub fn open(
@@ -48,10 +55,7 @@ impl InitialKeys {
         let DirectionalKeys {
             header,
             packet: key,
-        } = match from_client {
-            true => &self.keys.local,
-            false => &self.keys.remote,
-        };
+        } = self.of(from_client);
         buffer.clear();
         buffer.extend_from_slice(packet.bytes);
         let (clear, protected) = buffer.split_at_mut_checked(packet.number_at)?;
@@ -89,10 +93,7 @@ impl InitialKeys {
         let DirectionalKeys {
             header,
             packet: key,
-        } = match from_client {
-            true => &self.keys.local,
-            false => &self.keys.remote,
-        };
+        } = self.of(from_client);
         let payload_at = packet.len().checked_sub(length)?;
         let (head, payload) = packet.split_at_mut(payload_at);
         let tag = key.encrypt_in_place(number, head, payload).ok()?;
