@@ -2,12 +2,14 @@
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
 use std::collections::BTreeMap;
+use std::net::UdpSocket;
 use std::time::Duration;
 
 use resumetry_tests::agent::{Agent, EarlyData, Record};
 use resumetry_tests::certs::{Identity, Key};
 use resumetry_tests::nginx::{self, Nginx, Server};
 use resumetry_tests::quic_peers::{self, AIOQUIC_NAME, Http3Client, Quinn};
+use resumetry_tests::rng::Rng;
 use resumetry_tests::{foreign_server, log, ports, wait};
 use rustix::process::Signal;
 
@@ -162,6 +164,36 @@ fn http3_of_nginx_is_recorded_as_nginx_logged_it_and_with_reasons() {
     }
     let resumed = said.iter().filter(|(said, _)| said.resumed).count();
     assert_eq!((resumed, records.len()), (4, said.len()));
+    assert!(trace.finish(Signal::TERM).unwrap().success());
+}
+
+/// A flood of datagrams that begin like a client's first and are nothing.
+#[test]
+fn datagrams_that_only_look_like_quic_make_no_record_and_take_no_memory() {
+    const MIN_INITIAL_BYTES: usize = 1200;
+    // Version 1, connection IDs of 8 and 4 bytes, no token, and the length of the rest.
+    const HEAD: &[u8] = b"\xc3\0\0\0\x01\x08";
+    const MIDDLE: &[u8] = b"\x04abcd\0\x44\x9b";
+    let mut trace = Agent::start(["trace", "--format", "json"]).unwrap();
+    let receiver = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let before = trace.resident_bytes().unwrap();
+    let mut rng = Rng::new(7);
+    for _ in 0..2_000 {
+        let sender = UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.connect(receiver.local_addr().unwrap()).unwrap();
+        for _ in 0..10 {
+            let mut datagram = HEAD.to_vec();
+            datagram.extend((0..8).map(|_| rng.below(256) as u8));
+            datagram.extend(MIDDLE);
+            datagram.extend((datagram.len()..MIN_INITIAL_BYTES).map(|_| rng.below(256) as u8));
+            sender.send(&datagram).unwrap();
+        }
+    }
+    let grown = trace.resident_bytes().unwrap().saturating_sub(before);
+    assert!(grown < 16 << 20, "{grown} bytes more");
+    let records = trace.records().unwrap();
+    let port = receiver.local_addr().unwrap().port();
+    assert!(records.iter().all(|record| record.server.port != port));
     assert!(trace.finish(Signal::TERM).unwrap().success());
 }
 
