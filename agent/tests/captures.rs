@@ -267,6 +267,90 @@ fn every_link_layer_gives_the_same_record() {
     }
 }
 
+/// An IPv4 packet without options in pieces of at most 256 bytes of payload, the last one first.
+fn pieces((time, packet): &Packet, number: u16) -> Vec<Packet> {
+    const HEADER: usize = 20;
+    const PIECE: usize = 256;
+    let (header, payload) = packet.split_at(HEADER);
+    let count = payload.len().div_ceil(PIECE);
+    let mut pieces: Vec<Packet> = payload
+        .chunks(PIECE)
+        .enumerate()
+        .map(|(index, piece)| {
+            let mut header = header.to_vec();
+            header[2..4].copy_from_slice(&((HEADER + piece.len()) as u16).to_be_bytes());
+            header[4..6].copy_from_slice(&number.to_be_bytes());
+            // More fragments, and the offset in units of eight bytes.
+            let more = if index + 1 < count { 0x2000 } else { 0 };
+            let place = more | (index * PIECE / 8) as u16;
+            header[6..8].copy_from_slice(&place.to_be_bytes());
+            (*time, [&header[..], piece].concat())
+        })
+        .collect();
+    pieces.reverse();
+    pieces
+}
+
+#[test]
+fn packets_in_pieces_give_the_same_record() {
+    let expected = format!("{:?}", one(&plain("tls13_psk")));
+    let packets: Vec<Packet> = connection("tls13_psk")
+        .iter()
+        .zip(1..)
+        .flat_map(|(packet, number)| pieces(packet, number))
+        .collect();
+    let file = pcap_file(&ethernet(&packets), ETHERNET, false, false);
+    assert_eq!(format!("{:?}", one(&file)), expected);
+    let (_, contents) = read(&file);
+    assert!(
+        contents.joined > 0 && contents.pieces > contents.joined,
+        "{contents:?}"
+    );
+    // One piece too few is a packet too few.
+    let (index, _) = packets
+        .iter()
+        .enumerate()
+        .find(|(_, (_, packet))| packet[6] & 0x20 != 0)
+        .unwrap();
+    let mut fewer = packets.clone();
+    fewer.remove(index);
+    let (records, contents) = read(&pcap_file(&ethernet(&fewer), ETHERNET, false, false));
+    assert_balance(&contents.flows);
+    assert!(
+        records
+            .iter()
+            .all(|record| record.outcome() != Outcome::Full)
+    );
+}
+
+#[test]
+fn tunnels_give_the_same_record() {
+    let expected = format!("{:?}", one(&plain("tls12_ticket")));
+    let outer = |build: &dyn Fn(&[u8]) -> Vec<u8>| -> Vec<Packet> {
+        let inner = ethernet(&connection("tls12_ticket"));
+        let packets = inner.iter().map(|(time, frame)| (*time, build(frame)));
+        packets.collect()
+    };
+    let ip = || PacketBuilder::ipv4([203, 0, 113, 1], [203, 0, 113, 2], 64);
+    let vxlan = outer(&|frame| {
+        let mut bytes = Vec::new();
+        let payload = [&[8, 0, 0, 0, 0, 0, 1, 0][..], frame].concat();
+        ip().udp(40_000, 4_789).write(&mut bytes, &payload).unwrap();
+        bytes
+    });
+    let gre = outer(&|frame| {
+        let mut bytes = Vec::new();
+        let payload = [&[0, 0, 8, 0][..], &frame[14..]].concat();
+        ip().write(&mut bytes, etherparse::IpNumber::GRE, &payload)
+            .unwrap();
+        bytes
+    });
+    for packets in [vxlan, gre] {
+        let file = pcap_file(&ethernet(&packets), ETHERNET, false, false);
+        assert_eq!(format!("{:?}", one(&file)), expected);
+    }
+}
+
 #[test]
 fn order_and_repetition_of_packets_change_nothing() {
     let packets = ethernet(&connection("tls12_full"));
