@@ -259,6 +259,9 @@ fn every_link_layer_gives_the_same_record() {
         (101, Vec::new()),
         (12, Vec::new()),
         (228, Vec::new()),
+        // PPP with all it may leave out, and without.
+        (9, vec![0xff, 3, 0, 0x21]),
+        (50, vec![0x21]),
         (113, [&[0; 14][..], &[8, 0]].concat()),
         (276, [&[8, 0][..], &[0; 18]].concat()),
     ] {
