@@ -195,6 +195,10 @@ impl Conversation {
 
     /// Judges the server's flight by the headers of its messages: their bodies need not be copied.
     fn server_flight(&mut self, kind: u8, length: u32) -> Next {
+        if self.is_certain() {
+            // What comes behind a handshake is none of it.
+            return Next::Continue;
+        }
         match kind {
             handshake::CERTIFICATE => self.certificate_bytes = Some(length),
             handshake::CERTIFICATE_STATUS => self.saw_status = true,
