@@ -163,6 +163,25 @@ fn memory_is_bounded_by_limits() {
     assert_eq!(bench.tracker.stats().lost_evicted, 84);
 }
 
+/// The kernel half counts addresses and ports; what a client opens besides must not hide what is lost.
+#[test]
+fn connections_of_one_path_are_due_as_well() {
+    let mut bench = Bench::new(Limits::default());
+    for name in ["quic_full", "quic_psk", "quic_version2"] {
+        let mut events = recorded_quic(name);
+        if name != "quic_full"
+            && let Owned::Datagram(fixed, _) = &mut events[0]
+        {
+            fixed.flags = 0;
+        }
+        bench.feed(&events);
+    }
+    let stats = bench.tracker.stats();
+    assert_eq!((stats.hellos, stats.uncounted, stats.described), (3, 2, 3));
+    // One path and one connection over TCP, of which nothing came here: three of four.
+    assert_eq!(stats.due(2), 4);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig {
         cases: 300,

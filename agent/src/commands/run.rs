@@ -217,12 +217,7 @@ impl Consumer for Counts {
         state.set_handshakes_lost(HandshakeLoss::EventsLost, tracker.lost_ring_loss);
         state.set_handshakes_lost(HandshakeLoss::Truncated, tracker.lost_truncated);
         state.set_handshakes_lost(HandshakeLoss::Evicted, tracker.lost_evicted);
-        // What is still in progress, or turned out not to be TLS, is not missing.
-        let counted = health
-            .hellos
-            .saturating_sub(tracker.not_tls + tracker.flows + tracker.unfinished)
-            .max(tracker.described);
-        state.set_coverage(Tap::Wire, tracker.described, counted);
+        state.set_coverage(Tap::Wire, tracker.described, tracker.due(health.hellos));
         if let Some(pods) = &self.pods {
             state.set_pods(pods.len(), pods.failures());
         }

@@ -91,6 +91,26 @@ pub struct TrackerStats {
     pub flows: u64,
 }
 
+impl TrackerStats {
+    /// Flows that ended, each in exactly one figure.
+    pub fn ended(&self) -> u64 {
+        self.described
+            + self.not_tls
+            + self.lost_ring_loss
+            + self.lost_truncated
+            + self.lost_evicted
+            + self.unfinished
+    }
+
+    /// Handshakes that should have a record by now, where the kernel half counted so many flows: what is
+    /// in progress, or turned out not to be TLS, is not missing.
+    pub fn due(&self, kernel_hellos: u64) -> u64 {
+        (kernel_hellos + self.uncounted)
+            .saturating_sub(self.not_tls + self.flows + self.unfinished)
+            .max(self.described)
+    }
+}
+
 /// Receives each finished record.
 pub type Sink<'a> = &'a mut dyn FnMut(Handshake);
 
