@@ -101,13 +101,7 @@ impl Bench {
             });
         }
         let stats = self.tracker.stats();
-        let ended = stats.described
-            + stats.not_tls
-            + stats.lost_ring_loss
-            + stats.lost_truncated
-            + stats.lost_evicted
-            + stats.unfinished;
-        assert_eq!((stats.hellos, stats.flows), (ended, 0), "{stats:?}");
+        assert_eq!((stats.hellos, stats.flows), (stats.ended(), 0), "{stats:?}");
         assert_eq!(stats.described, self.records.len() as u64);
         stats
     }

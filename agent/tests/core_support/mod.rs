@@ -300,13 +300,7 @@ pub fn run_events(
 
 /// Every flow ends in exactly one figure.
 pub fn assert_balance(stats: &TrackerStats) {
-    let ended = stats.described
-        + stats.not_tls
-        + stats.lost_ring_loss
-        + stats.lost_truncated
-        + stats.lost_evicted
-        + stats.unfinished;
-    assert_eq!(stats.hellos, ended + stats.flows, "{stats:?}");
+    assert_eq!(stats.hellos, stats.ended() + stats.flows, "{stats:?}");
 }
 
 /// The one record of a connection.

@@ -40,6 +40,7 @@ pub mod extension {
 /// AlertDescription (RFC 8446, 6.2; RFC 5246, 7.2.2).
 pub mod alert {
     pub const WARNING: u8 = 1;
+    pub const FATAL: u8 = 2;
     pub const CLOSE_NOTIFY: u8 = 0;
     pub const USER_CANCELED: u8 = 90;
 }

@@ -338,8 +338,7 @@ impl Conversation {
         }
         // Early data may still be under way when the ServerHello is (RFC 8446, 4.2.10), with or
         // without the server wanting it.
-        if self.hello.as_ref().is_some_and(|hello| hello.early_data) && !self.saw_end_of_early_data
-        {
+        if self.offers_early_data() && !self.saw_end_of_early_data {
             self.saw_end_of_early_data = length == end_of_early_data_record_length(cipher);
             return Next::Continue;
         }
@@ -406,7 +405,7 @@ impl Conversation {
         if server.version == TLS13
             && self.finished.is_none()
             && self.client_record_length > finished_record_length(server.cipher)
-            && !self.hello.as_ref().is_some_and(|hello| hello.early_data)
+            && !self.offers_early_data()
         {
             self.flight = Some(at);
         }
@@ -513,9 +512,8 @@ impl Conversation {
     /// What became of early data that was offered: a retry or a declined PSK refuses it (RFC 8446,
     /// 4.2.10). Otherwise the client's EndOfEarlyData tells, which TCP shows by its length.
     pub fn early_data_accepted(&self) -> Option<bool> {
-        let offered = self.hello.as_ref().is_some_and(|hello| hello.early_data);
         let refused = self.hello_retry || self.resumed == Some(false);
-        match offered {
+        match self.offers_early_data() {
             true if refused => Some(false),
             true => self.early_data_taken,
             false => None,

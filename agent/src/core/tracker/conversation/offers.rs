@@ -4,10 +4,8 @@ use super::{Conversation, End};
 use crate::core::decode::TicketDecision;
 use crate::core::record::{Method, RejectReason};
 use crate::core::tls::client_hello::{ClientHello, SessionId, Ticket};
+use crate::core::tls::codes::alert;
 use crate::core::tracker::decisions;
-
-/// AlertLevel fatal (RFC 8446, 6).
-const FATAL: u8 = 2;
 
 impl Conversation {
     /// What the client offered that could count for the selected version, and its ticket.
@@ -110,9 +108,9 @@ impl Conversation {
         // The server gave up on the ClientHello. OpenSSL does so when the cipher of a TLS 1.2
         // session is not on offer; with a PSK it may also be the binder.
         let gave_up = self.server.is_none()
-            && self
-                .alert
-                .is_some_and(|alert| alert.from == End::Server && alert.level == Some(FATAL));
+            && self.alert.is_some_and(|alert| {
+                alert.from == End::Server && alert.level == Some(alert::FATAL)
+            });
         let is_old = self.hello.as_ref().is_some_and(|hello| hello.psk.is_none());
         match decided.decision {
             TicketDecision::Session(_) if gave_up && is_old => {

@@ -2,10 +2,7 @@
 
 use super::{AlertSeen, Conversation, End, Moment};
 use crate::core::record::Failure;
-use crate::core::tls::codes::finished_record_length;
-
-/// AlertLevel fatal: in QUIC every alert ends the connection (RFC 9001, 4.8).
-const FATAL: u8 = 2;
+use crate::core::tls::codes::{alert, finished_record_length};
 
 /// What a Handshake packet takes beyond what a record of TLS does: a packet number, and the header of a
 /// CRYPTO frame, less the inner content type (RFC 9000, 17.2.4 and 19.6).
@@ -34,13 +31,14 @@ impl Conversation {
     }
 
     /// An end gave up before it had keys to say so in secret.
-    pub fn quic_closed(&mut self, from: End, alert: Option<u8>) {
+    pub fn quic_closed(&mut self, from: End, description: Option<u8>) {
         if self.established().is_some() {
             return;
         }
-        if let Some(description) = alert {
+        if let Some(description) = description {
             self.alert = Some(AlertSeen {
-                level: Some(FATAL),
+                // In QUIC every alert ends the connection (RFC 9001, 4.8).
+                level: Some(alert::FATAL),
                 description: Some(description),
                 from,
             });

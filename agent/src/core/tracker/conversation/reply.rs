@@ -42,7 +42,7 @@ impl Conversation {
         self.resumed == Some(true) && self.offers_early_data()
     }
 
-    fn offers_early_data(&self) -> bool {
+    pub(super) fn offers_early_data(&self) -> bool {
         self.hello.as_ref().is_some_and(|hello| hello.early_data)
     }
 

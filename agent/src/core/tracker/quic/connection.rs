@@ -158,13 +158,24 @@ impl Connection {
             && packet.destination != self.original
     }
 
+    fn sender(&self, datagram: &Datagram<'_>) -> End {
+        match datagram.direction == self.client_direction {
+            true => End::Client,
+            false => End::Server,
+        }
+    }
+
+    fn half(&mut self, from: End) -> &mut Half {
+        match from {
+            End::Client => &mut self.client,
+            End::Server => &mut self.server,
+        }
+    }
+
     /// Notes the length of a datagram of this connection.
     pub fn count(&mut self, datagram: &Datagram<'_>) {
-        let half = match datagram.direction == self.client_direction {
-            true => &mut self.client,
-            false => &mut self.server,
-        };
-        half.bytes += u64::from(datagram.payload);
+        let from = self.sender(datagram);
+        self.half(from).bytes += u64::from(datagram.payload);
     }
 
     /// The thread that sends it is in the observed process; what its library decided on a ticket since
@@ -186,10 +197,7 @@ impl Connection {
         if self.is_done {
             return;
         }
-        let from = match datagram.direction == self.client_direction {
-            true => End::Client,
-            false => End::Server,
-        };
+        let from = self.sender(datagram);
         if from == End::Client
             && packet.kind == Kind::Handshake
             && Some(packet.destination) != self.server_id
@@ -255,11 +263,7 @@ impl Connection {
         let Some(opened) = self.open_initial(from, packet, buffer) else {
             return;
         };
-        let largest = opened.packet.largest;
-        match from {
-            End::Client => self.client.largest = largest,
-            End::Server => self.server.largest = largest,
-        }
+        self.half(from).largest = opened.packet.largest;
         if opened.is_retry {
             self.retried = Some(packet.destination);
         }
