@@ -1,15 +1,13 @@
 //! OpenSSL of another Debian release as a server, and how fast it says that it is.
 
-use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::certs::Files;
+use crate::ports;
 use crate::process::Owned;
-use crate::{ports, wait};
 
 const LIBRARIES: &str = "usr/lib/x86_64-linux-gnu";
 
@@ -42,36 +40,26 @@ pub fn trixie(package: &str, program: &str) -> Result<Command> {
 /// `openssl s_server` of Debian's trixie (OpenSSL 3.5), with the libc it needs; it stops when dropped.
 #[derive(Debug)]
 pub struct ForeignServer {
-    process: Owned,
+    _process: Owned,
     pub port: u16,
 }
 
 impl ForeignServer {
     pub fn start(files: &Files) -> Result<Self> {
         let port = ports::free()?;
-        let child = openssl()?
+        let mut command = openssl()?;
+        command
             .args(["s_server", "-www", "-quiet", "-accept"])
             .arg(format!("127.0.0.1:{port}"))
             .arg("-cert")
             .arg(&files.certificate)
             .arg("-key")
             .arg(&files.key)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("cannot run OpenSSL 3.5; `cargo xtask setup --tests` fetches it")?;
-        let mut server = Self {
-            process: Owned::new(child),
+            .stdout(Stdio::null());
+        Ok(Self {
+            _process: Owned::serving(command, &[port])?,
             port,
-        };
-        let answers = wait::until(Duration::from_secs(20), || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok() || !server.process.is_running()
-        });
-        if !answers || !server.process.is_running() {
-            bail!("openssl s_server of trixie does not serve port {port}");
-        }
-        Ok(server)
+        })
     }
 }
 

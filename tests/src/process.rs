@@ -1,6 +1,7 @@
 //! Child processes that end with the value that owns them.
 
-use std::process::{Child, ExitStatus};
+use std::net::TcpStream;
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -15,6 +16,27 @@ pub struct Owned(Child);
 impl Owned {
     pub fn new(child: Child) -> Self {
         Self(child)
+    }
+
+    /// Starts a server and waits until its ports answer.
+    pub fn serving(mut command: Command, ports: &[u16]) -> Result<Self> {
+        let child = command
+            .stdin(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .with_context(|| {
+                format!("cannot run {command:?}; `cargo xtask setup --tests` installs it")
+            })?;
+        let mut process = Self::new(child);
+        for &port in ports {
+            let answers = wait::until(Duration::from_secs(20), || {
+                TcpStream::connect(("127.0.0.1", port)).is_ok() || !process.is_running()
+            });
+            if !answers || !process.is_running() {
+                bail!("{command:?} does not serve port {port}");
+            }
+        }
+        Ok(process)
     }
 
     pub fn id(&self) -> u32 {

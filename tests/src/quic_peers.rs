@@ -10,14 +10,14 @@ use anyhow::{Context, Result, bail};
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use quinn::rustls::client::Resumption;
 use quinn::rustls::crypto::aws_lc_rs::default_provider;
-use quinn::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use quinn::rustls::{ClientConfig, RootCertStore, ServerConfig};
+use quinn::rustls::pki_types::CertificateDer;
+use quinn::rustls::{ClientConfig, RootCertStore};
 use quinn::{Connection, Endpoint};
 use serde::Deserialize;
 
 use crate::certs::{Files, Identity};
 use crate::process::Owned;
-use crate::repository;
+use crate::{repository, rustls_server};
 
 /// The name that the certificate of [`aioquic`]'s servers must have.
 pub const AIOQUIC_NAME: &str = "localhost";
@@ -117,14 +117,7 @@ impl Quinn {
             .worker_threads(1)
             .enable_all()
             .build()?;
-        let key = PrivateKeyDer::try_from(identity.key.private_key_to_pkcs8()?);
-        let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![CertificateDer::from(identity.certificate.to_der()?)],
-                key.map_err(anyhow::Error::msg)?,
-            )?;
+        let mut config = rustls_server::config(identity)?;
         config.max_early_data_size = if early_data { u32::MAX } else { 0 };
         let config =
             quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(config)?));

@@ -11,16 +11,23 @@ use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::certs::Identity;
 
+/// A server of this identity that asks for no client certificate.
+pub fn config(identity: &Identity) -> Result<ServerConfig> {
+    let key = PrivateKeyDer::try_from(identity.key.private_key_to_pkcs8()?);
+    Ok(
+        ServerConfig::builder_with_provider(Arc::new(default_provider()))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![CertificateDer::from(identity.certificate.to_der()?)],
+                key.map_err(anyhow::Error::msg)?,
+            )?,
+    )
+}
+
 /// Serves until the test ends; the port.
 pub fn start(identity: &Identity) -> Result<u16> {
-    let mut config = ServerConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![CertificateDer::from(identity.certificate.to_der()?)],
-            PrivateKeyDer::try_from(identity.key.private_key_to_pkcs8()?)
-                .map_err(anyhow::Error::msg)?,
-        )?;
+    let mut config = config(identity)?;
     config.ticketer = Ticketer::new().context("rustls makes no tickets")?;
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0")?;

@@ -5,15 +5,14 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::Duration;
 use std::{fs, io, thread};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::certs::Files;
+use crate::ports;
 use crate::process::Owned;
-use crate::{ports, wait};
 
 /// The user that Debian's package made for PostgreSQL, which does not run as root.
 const POSTGRES: &str = "postgres";
@@ -58,7 +57,7 @@ impl Dovecot {
         fs::write(&file, config)?;
         let mut command = Command::new("dovecot");
         command.arg("-F").arg("-c").arg(file);
-        let process = serving(command, &[imap, pop3, lmtp])?;
+        let process = Owned::serving(command, &[imap, pop3, lmtp])?;
         Ok(Self {
             imap,
             pop3,
@@ -127,7 +126,7 @@ impl Postgres {
         }
         Ok(Self {
             port,
-            _process: serving(command, &[port])?,
+            _process: Owned::serving(command, &[port])?,
             _directory: directory,
         })
     }
@@ -138,27 +137,6 @@ fn open_directory() -> Result<TempDir> {
     let directory = tempfile::tempdir()?;
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755))?;
     Ok(directory)
-}
-
-/// Starts a server and waits until its ports answer.
-fn serving(mut command: Command, ports: &[u16]) -> Result<Owned> {
-    let child = command
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .with_context(|| {
-            format!("cannot run {command:?}; `cargo xtask setup --tests` installs it")
-        })?;
-    let mut process = Owned::new(child);
-    for &port in ports {
-        let answers = wait::until(Duration::from_secs(20), || {
-            TcpStream::connect(("127.0.0.1", port)).is_ok() || !process.is_running()
-        });
-        if !answers || !process.is_running() {
-            bail!("{command:?} does not serve port {port}");
-        }
-    }
-    Ok(process)
 }
 
 /// A proxy that takes CONNECT, for as long as the test runs; its port.
