@@ -155,9 +155,9 @@ impl Calls {
         self.primitives_since_ns = since_ns;
     }
 
-    /// Whether the primitives of a connection were all timed that was established then.
-    pub fn times_primitives(&self, established_ns: u64) -> bool {
-        self.primitives_since_ns != 0 && established_ns >= self.primitives_since_ns
+    /// Whether the primitives of a connection were all timed that began then.
+    pub fn times_primitives(&self, began_ns: u64) -> bool {
+        self.primitives_since_ns != 0 && began_ns >= self.primitives_since_ns
     }
 
     pub fn note_pause(&mut self, process: u32) {

@@ -104,6 +104,9 @@ pub struct Conversation {
     saw_extensions: bool,
     /// TLS 1.3 with early data: the server's Finished was seen.
     server_finished: bool,
+    /// Of a client whose early data was declined: what came since the server's Finished, its own or more
+    /// of that data.
+    late_flight: Option<Moment>,
     /// The server answered early data before the client's Finished came.
     half_rtt: Option<Moment>,
 }
@@ -340,6 +343,13 @@ impl Conversation {
         // without the server wanting it.
         if self.offers_early_data() && !self.saw_end_of_early_data {
             self.saw_end_of_early_data = length == end_of_early_data_record_length(cipher);
+            // Where its PSK was declined, a certificate may share the record of its Finished.
+            if self.resumed == Some(false)
+                && self.server_finished
+                && length > finished_record_length(cipher)
+            {
+                self.late_flight.get_or_insert(at);
+            }
             return Next::Continue;
         }
         self.saw_client_flight = true;
@@ -359,10 +369,13 @@ impl Conversation {
         else {
             return;
         };
+        let looks_like_alert = length == alert_record_length(server.cipher);
+        if kind == content::APPLICATION_DATA && self.flight.is_none() && !looks_like_alert {
+            self.flight = self.late_flight;
+        }
         if kind != content::APPLICATION_DATA || self.established().is_none() || self.is_confirmed {
             return;
         }
-        let looks_like_alert = length == alert_record_length(server.cipher);
         // After the client's own close_notify the like of it is the answer. Where no certificate was
         // asked for, as in a resumed handshake, there is none that could be refused: the server closes.
         if looks_like_alert

@@ -297,9 +297,14 @@ impl Flow {
         }
     }
 
-    /// When TCP was established, CLOCK_MONOTONIC nanoseconds; 0 where not known.
-    pub fn established_ns(&self) -> u64 {
-        self.established_ns
+    /// When this connection began at the latest, CLOCK_MONOTONIC nanoseconds: when TCP was established or,
+    /// where that is not known, its first byte came. A server that has the kernel wait for that byte
+    /// (`TCP_DEFER_ACCEPT`) has the connection no sooner.
+    pub fn began_ns(&self) -> u64 {
+        match self.established_ns {
+            0 => self.hello_ns.unwrap_or(0),
+            established_ns => established_ns,
+        }
     }
 
     /// When the first byte of the ClientHello came.

@@ -372,10 +372,10 @@ impl Tracker {
         }
         self.by_library.insert(name, slot);
         let flow = self.table.flow(slot);
-        for call in self.calls.take(name, flow.established_ns()) {
+        for call in self.calls.take(name, flow.began_ns()) {
             flow.add_call(&call);
         }
-        for primitive in self.calls.take_primitives(name, flow.established_ns()) {
+        for primitive in self.calls.take_primitives(name, flow.began_ns()) {
             flow.add_primitive(&primitive);
         }
     }

@@ -104,8 +104,8 @@ impl Conversation {
             let is_ticket = length <= MAX_TICKET_RECORD && !(self.library.is_some() && is_unlike);
             self.answer.add(at.time_ns, length, false);
             self.close_answer(length, self.answer.is_asked() && !is_ticket);
-        } else if self.takes_early_data() {
-            if self.server_finished {
+        } else if self.offers_early_data() {
+            if self.takes_early_data() && self.server_finished {
                 self.answer.add(at.time_ns, length, true);
                 self.half_rtt.get_or_insert(at);
             }

@@ -52,7 +52,7 @@ impl Flow {
         let is_whole = self.role == Role::Server
             && self.library.is_some()
             && self.talk.heard_library()
-            && self.established_ns > lost_ns;
+            && self.began_ns() > lost_ns;
         self.cpu.filter(|cpu_ns| is_whole && *cpu_ns > 0)
     }
 
@@ -67,7 +67,7 @@ impl Flow {
     /// The same by cryptographic primitive, where all of them were timed.
     pub(super) fn primitives_ns(&self, calls: &Calls) -> PrimitiveTimes {
         let is_whole =
-            self.cpu_ns(calls.lost_ns()).is_some() && calls.times_primitives(self.established_ns);
+            self.cpu_ns(calls.lost_ns()).is_some() && calls.times_primitives(self.began_ns());
         self.primitives.filter(|_| is_whole)
     }
 }
