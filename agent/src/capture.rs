@@ -6,7 +6,7 @@ use std::{
     io::{self, BufWriter, Write},
     num::NonZeroU32,
     os::fd::{AsFd, OwnedFd},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc,
         mpsc::{self, Sender},
@@ -27,7 +27,7 @@ use crate::{
     host::{
         btf::{self, TaskOffsets},
         kubernetes::{self, KubernetesError},
-        libraries::{self, LibraryFile},
+        libraries::{self, Finder, LibraryFile},
         pods::PodTable,
         process::ProcessTable,
     },
@@ -100,6 +100,7 @@ impl Capture {
     pub fn start(config: &CaptureConfig, mut report: Reporter) -> Result<Self, CaptureError> {
         let scope = Scope {
             libraries: named_libraries(&config.libraries)?,
+            finder: Finder::new(Path::new("/proc")),
             calls: Windows::new(config.handshake_calls),
             primitives: Primitives::new(config.primitives),
         };

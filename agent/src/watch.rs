@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +13,7 @@ use std::{
 
 use crate::{
     core::overhead::Overhead,
-    host::libraries::{self, LibraryFile},
+    host::libraries::{Finder, LibraryFile},
     overhead::{Inputs, Meter},
     pipeline::monotonic_ns,
     probe::{KernelHalf, LibraryEvents, LibraryProbes},
@@ -84,10 +83,12 @@ pub enum Report {
 }
 
 /// Where libraries are looked for.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug)]
 pub struct Scope {
     /// Only these files (`--library`); empty means every library in use.
     pub libraries: Vec<LibraryFile>,
+    /// Finds those in use.
+    pub finder: Finder,
     /// When calls of the handshake function are watched.
     pub calls: Windows,
     /// In which of those windows cryptographic primitives are timed as well.
@@ -237,7 +238,7 @@ pub fn follow(
 /// Every library file of the scope that is in use now.
 pub fn scan(scope: &Scope) -> Vec<LibraryFile> {
     if scope.libraries.is_empty() {
-        match libraries::scan(Path::new("/proc")) {
+        match scope.finder.scan() {
             Ok(scan) => scan.libraries,
             Err(error) => {
                 log::warn!("cannot look for TLS libraries in /proc: {error}");
@@ -264,7 +265,7 @@ fn look(
         let look = entry.remove() + 1;
         if scope.libraries.is_empty() {
             // A process that has ended, or may not be looked at, has nothing to attach to.
-            found.extend(libraries::scan_process(Path::new("/proc"), pid).unwrap_or_default());
+            found.extend(scope.finder.scan_process(pid).unwrap_or_default());
         }
         if let Some(delay) = LOOKS.get(look) {
             pending.insert((now + *delay, pid), look);

@@ -9,7 +9,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::cgroup::{self, Root};
-use super::libraries::{self, LibraryFile};
+use super::libraries::{self, Finder, LibraryFile};
 
 mod text;
 mod tickets;
@@ -80,7 +80,7 @@ impl Facts {
                 |bytes| String::from_utf8_lossy(&bytes).trim().to_owned(),
             )
         };
-        let scan = libraries::scan(proc_root).unwrap_or_default();
+        let scan = Finder::new(proc_root).scan().unwrap_or_default();
         Self {
             kernel: text("/proc/sys/kernel/osrelease"),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),

@@ -1,13 +1,16 @@
 //! The TLS libraries that processes of this host have loaded, by inode: one file is one place to
-//! attach, however many processes map it and by whatever path.
+//! attach, however many processes map it and by whatever path. A program that holds such a library and
+//! exports it, as Node does for its modules, is one as well.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::cgroup::unescape;
+use super::openssl;
 
 /// Of libcrypto this much is searched for the version. It is 5 MiB today; a bound keeps a file
 /// that merely has the name from being read forever.
@@ -22,7 +25,7 @@ pub struct Scan {
     pub unreadable: usize,
 }
 
-/// A mapped libssl.
+/// A mapped libssl, or a program that holds one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LibraryFile {
     /// Device as the kernel writes it in maps, `major:minor` in hex. On overlay and btrfs this
@@ -44,55 +47,116 @@ pub struct LibraryFile {
     pub deleted: bool,
 }
 
-/// Looks at every process of a procfs (`/proc`). Processes that end meanwhile are passed over.
-pub fn scan(proc_root: &Path) -> io::Result<Scan> {
-    let mut pids: Vec<u32> = fs::read_dir(proc_root)?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect();
-    pids.sort_unstable();
+/// Device and inode number, as in maps.
+type FileId = (String, u64);
 
-    let mut found = BTreeMap::new();
-    let mut unreadable = 0;
-    for pid in pids {
-        match fs::read(proc_root.join(format!("{pid}/maps"))) {
-            Ok(maps) => add_process(&mut found, proc_root, pid, &String::from_utf8_lossy(&maps)),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable += 1,
-            // It ended.
-            Err(_) => {}
+/// Programs of which it is remembered whether they hold a library. Beyond that all are forgotten, and
+/// looked into again.
+const MAX_PROGRAMS: usize = 4096;
+
+/// Finds libraries in processes, and remembers programs that it looked into.
+#[derive(Debug)]
+pub struct Finder {
+    proc_root: PathBuf,
+    /// Whether a program holds a library, by file. An inode that was given to another file has another
+    /// size, or changed later.
+    programs: RefCell<HashMap<FileId, (ProgramStamp, bool)>>,
+}
+
+/// Size in bytes, and when the inode last changed, seconds and nanoseconds.
+type ProgramStamp = (u64, i64, i64);
+
+impl Finder {
+    /// Of a procfs, which is `/proc` but in tests.
+    pub fn new(proc_root: &Path) -> Self {
+        Self {
+            proc_root: proc_root.to_owned(),
+            programs: RefCell::default(),
         }
     }
-    Ok(Scan {
-        libraries: found.into_values().collect(),
-        unreadable,
-    })
-}
 
-/// Looks at one process, such as one that has just replaced its image.
-pub fn scan_process(proc_root: &Path, pid: u32) -> io::Result<Vec<LibraryFile>> {
-    let maps = fs::read(proc_root.join(format!("{pid}/maps")))?;
-    let mut found = BTreeMap::new();
-    add_process(&mut found, proc_root, pid, &String::from_utf8_lossy(&maps));
-    Ok(found.into_values().collect())
-}
+    /// Looks at every process. Those that end meanwhile are passed over.
+    ///
+    /// # Errors
+    /// When there is no such procfs.
+    pub fn scan(&self) -> io::Result<Scan> {
+        let mut pids: Vec<u32> = fs::read_dir(&self.proc_root)?
+            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+            .collect();
+        pids.sort_unstable();
 
-fn add_process(
-    found: &mut BTreeMap<(String, u64), LibraryFile>,
-    proc_root: &Path,
-    pid: u32,
-    maps: &str,
-) {
-    let mappings: Vec<Mapping<'_>> = maps
-        .lines()
-        .filter_map(Mapping::parse)
-        .filter(|mapping| mapping.named("libssl.so") || mapping.named("libcrypto.so"))
-        .collect();
-    for mapping in mappings.iter().filter(|mapping| mapping.named("libssl.so")) {
-        let library = found
-            .entry((mapping.device.to_owned(), mapping.inode))
-            .or_insert_with(|| describe(mapping, &mappings, proc_root, pid));
-        if library.pids.last() != Some(&pid) {
-            library.pids.push(pid);
+        let mut found = BTreeMap::new();
+        let mut unreadable = 0;
+        for pid in pids {
+            match self.add_process(&mut found, pid) {
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => unreadable += 1,
+                // Where it failed otherwise, the process ended.
+                _ => {}
+            }
         }
+        Ok(Scan {
+            libraries: found.into_values().collect(),
+            unreadable,
+        })
+    }
+
+    /// Looks at one process, such as one that has just replaced its image.
+    ///
+    /// # Errors
+    /// When it ended, or may not be looked at.
+    pub fn scan_process(&self, pid: u32) -> io::Result<Vec<LibraryFile>> {
+        let mut found = BTreeMap::new();
+        self.add_process(&mut found, pid)?;
+        Ok(found.into_values().collect())
+    }
+
+    fn add_process(&self, found: &mut BTreeMap<FileId, LibraryFile>, pid: u32) -> io::Result<()> {
+        let directory = self.proc_root.join(pid.to_string());
+        let maps = fs::read(directory.join("maps"))?;
+        let maps = String::from_utf8_lossy(&maps);
+        let mappings: Vec<Mapping<'_>> = maps.lines().filter_map(Mapping::parse).collect();
+        let libraries = mappings.iter().filter(|mapping| mapping.named("libssl"));
+        let program = self.program(&directory, &mappings);
+        for mapping in libraries.chain(program) {
+            let library = found
+                .entry((mapping.device.to_owned(), mapping.inode))
+                .or_insert_with(|| describe(mapping, &mappings, &self.proc_root, pid));
+            if library.pids.last() != Some(&pid) {
+                library.pids.push(pid);
+            }
+        }
+        Ok(())
+    }
+
+    /// The mapping of the process's program, where that holds a library and exports it.
+    fn program<'m, 'a>(
+        &self,
+        directory: &Path,
+        mappings: &'m [Mapping<'a>],
+    ) -> Option<&'m Mapping<'a>> {
+        let link = directory.join("exe");
+        let path = fs::read_link(&link).ok()?;
+        let path = path.to_string_lossy();
+        let path = Path::new(path.strip_suffix(" (deleted)").unwrap_or(&path));
+        let mapping = mappings
+            .iter()
+            .find(|mapping| unescape(mapping.path) == path)?;
+        // Opened as the process has it, wherever that is.
+        let metadata = fs::metadata(&link).ok()?;
+        let stamp = (metadata.size(), metadata.ctime(), metadata.ctime_nsec());
+        let id = (mapping.device.to_owned(), mapping.inode);
+        let mut programs = self.programs.borrow_mut();
+        if let Some((known, holds)) = programs.get(&id)
+            && *known == stamp
+        {
+            return holds.then_some(mapping);
+        }
+        if programs.len() >= MAX_PROGRAMS {
+            programs.clear();
+        }
+        let holds = File::open(&link).is_ok_and(|file| openssl::exports_handshake(&file));
+        programs.insert(id, (stamp, holds));
+        holds.then_some(mapping)
     }
 }
 
@@ -138,7 +202,7 @@ fn describe(
     let (path, deleted) = mapping.reach(proc_root, pid);
     let crypto = mappings
         .iter()
-        .find(|other| other.named("libcrypto.so"))
+        .find(|other| other.named("libcrypto"))
         .map(|other| other.reach(proc_root, pid).0);
     LibraryFile {
         device: mapping.device.to_owned(),
@@ -193,10 +257,17 @@ impl<'a> Mapping<'a> {
         self.path.rsplit('/').next().unwrap_or(self.path)
     }
 
-    /// Whether the base name is `stem` alone or `stem.VERSION`.
+    /// Whether the base name is `STEM.so` or `STEM.so.VERSION`; also `STEM-HASH.so.VERSION`, as Python's
+    /// packages have those that they bring along.
     fn named(&self, stem: &str) -> bool {
-        self.base_name()
-            .strip_prefix(stem)
+        let Some(rest) = self.base_name().strip_prefix(stem) else {
+            return false;
+        };
+        let rest = match rest.strip_prefix('-') {
+            Some(hashed) => hashed.trim_start_matches(|digit: char| digit.is_ascii_hexdigit()),
+            None => rest,
+        };
+        rest.strip_prefix(".so")
             .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     }
 
@@ -299,6 +370,10 @@ mod tests {
 
     const LIBSSL: &str = "/usr/lib/x86_64-linux-gnu/libssl.so.3";
 
+    fn find(tree: &ProcTree) -> Scan {
+        Finder::new(tree.root()).scan().unwrap()
+    }
+
     fn maps(range: &str, inode: u64, path: &str) -> String {
         format!(
             "{range} r--p 00000000 fe:00 {inode}                       {path}\n\
@@ -314,7 +389,8 @@ mod tests {
         tree.write("9/maps", maps("7f03-7f04", 51, LIBSSL));
         tree.write("11/maps", maps("7f05-7f06", 52, "/opt/lib/libssl.so.1.1"));
         tree.write("self/maps", maps("7f07-7f08", 53, LIBSSL));
-        let scan = scan(tree.root()).unwrap();
+        let finder = Finder::new(tree.root());
+        let scan = finder.scan().unwrap();
         assert_eq!(scan.libraries.len(), 2);
         let first = &scan.libraries[0];
         assert_eq!((first.inode, first.device.as_str()), (51, "fe:00"));
@@ -323,7 +399,7 @@ mod tests {
         assert_eq!(first.path_in_process, Path::new(LIBSSL));
         assert!(!first.deleted);
         assert_eq!(scan.libraries[1].name, "libssl.so.1.1");
-        assert_eq!(scan_process(tree.root(), 11).unwrap()[0].inode, 52);
+        assert_eq!(finder.scan_process(11).unwrap()[0].inode, 52);
     }
 
     #[test]
@@ -332,6 +408,8 @@ mod tests {
             ("/lib/libssl.so", true),
             ("/lib/libssl.so.3", true),
             ("/lib/a\\040b/libssl.so.1.1.1k", true),
+            ("/opt/psycopg2_binary.libs/libssl-1e6df96b.so.1.1", true),
+            ("/usr/lib/libssl-tools.so", false),
             ("/usr/lib/libssl3.so", false),
             ("/lib/libssl.socket", false),
             ("/lib/mylibssl.so.3", false),
@@ -339,15 +417,11 @@ mod tests {
         ] {
             let tree = ProcTree::new();
             tree.write("10/maps", maps("7f01-7f02", 51, path));
-            assert_eq!(
-                scan(tree.root()).unwrap().libraries.len(),
-                usize::from(counts),
-                "{path}"
-            );
+            assert_eq!(find(&tree).libraries.len(), usize::from(counts), "{path}");
         }
         let tree = ProcTree::new();
         tree.write("10/maps", format!("7f01-7f02 r--p 0 fe:00 51 {LIBSSL}\n"));
-        assert_eq!(scan(tree.root()).unwrap().libraries, []);
+        assert_eq!(find(&tree).libraries, []);
     }
 
     #[test]
@@ -357,7 +431,7 @@ mod tests {
             "10/maps",
             maps("7f01-7f02", 51, &format!("{LIBSSL} (deleted)")),
         );
-        let deleted = scan(tree.root()).unwrap().libraries.remove(0);
+        let deleted = find(&tree).libraries.remove(0);
         assert!(deleted.deleted);
         assert_eq!(deleted.name, "libssl.so.3");
         assert_eq!(deleted.path, tree.root().join("10/map_files/7f01-7f02"));
@@ -365,7 +439,7 @@ mod tests {
         // The path leads to another inode: an upgrade put a new file in its place.
         tree.write("10/maps", maps("7f01-7f02", u64::MAX, LIBSSL));
         tree.write(&format!("10/root{LIBSSL}"), "new");
-        let replaced = scan(tree.root()).unwrap().libraries.remove(0);
+        let replaced = find(&tree).libraries.remove(0);
         assert!(replaced.deleted);
         assert_eq!(replaced.path, tree.root().join("10/map_files/7f01-7f02"));
     }
@@ -375,8 +449,39 @@ mod tests {
         let tree = ProcTree::new();
         tree.write("10/maps", "\n \nx\n7f-8f r-xp\n7f-8f r-xp 0 fe:00 0 /libssl.so\n7f-8f r-xp 0 fe:00 x /libssl.so\n7f r 0 a 1 /libssl.so\n");
         tree.write("11/maps", [0xff, 0xfe, b'\n']);
-        assert_eq!(scan(tree.root()).unwrap(), Scan::default());
-        assert!(scan(Path::new("/nonexistent")).is_err());
+        assert_eq!(find(&tree), Scan::default());
+        assert!(Finder::new(Path::new("/nonexistent")).scan().is_err());
+    }
+
+    #[test]
+    fn a_program_counts_that_exports_the_library_inside_of_it() {
+        let tree = ProcTree::new();
+        for (pid, program) in [(10, "/opt/node"), (11, "/bin/cat")] {
+            tree.write(&format!("{pid}/maps"), maps("7f01-7f02", pid, program));
+        }
+        // What it links to stands for what the process runs; this test exports no such function.
+        let test = std::env::current_exe().unwrap();
+        let test = test.to_str().unwrap();
+        tree.write("12/maps", maps("7f01-7f02", 12, test));
+        tree.link("12/exe", test);
+        let finder = Finder::new(tree.root());
+        assert_eq!(finder.scan().unwrap().libraries, []);
+        let (id, entry) = finder
+            .programs
+            .borrow()
+            .iter()
+            .next()
+            .map(|(id, entry)| (id.clone(), *entry))
+            .unwrap();
+        assert_eq!((id.1, entry.1), (12, false));
+        // Once looked into, it is not again while it is the same.
+        finder
+            .programs
+            .borrow_mut()
+            .insert(id.clone(), (entry.0, true));
+        assert_eq!(finder.scan().unwrap().libraries[0].inode, 12);
+        finder.programs.borrow_mut().insert(id, ((0, 0, 0), true));
+        assert_eq!(finder.scan().unwrap().libraries, []);
     }
 
     #[test]

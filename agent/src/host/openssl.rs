@@ -18,6 +18,9 @@ use std::path::Path;
 
 use agent_common::call::MachineSite;
 use agent_common::site::{Register, TicketSite};
+use object::LittleEndian;
+use object::read::elf::ElfFile64;
+use object::read::{Object as _, ObjectSymbol as _, ReadCache};
 use thiserror::Error;
 
 pub use accessor::{Field, FieldError, Unit};
@@ -30,6 +33,11 @@ use image::Image;
 
 /// Larger files are not read: libssl has 1 MiB, and Node, with OpenSSL inside, 100 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
+
+/// The function whose calls make handshakes, in OpenSSL and its kin.
+const HANDSHAKE: &[u8] = b"SSL_do_handshake";
+/// Symbols of a program that are looked at. Node has 110,000.
+const MAX_SYMBOLS: usize = 1 << 20;
 
 /// Why nothing can be said about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -145,6 +153,18 @@ pub fn inspect_file(path: &Path) -> Result<Layout, ReadError> {
         return Err(ReadError::TooLarge);
     }
     Ok(inspect(&bytes)?)
+}
+
+/// Whether a program exports the function that makes handshakes, and so holds a library of the kind. Of the
+/// file no more is read than its tables of symbols.
+pub fn exports_handshake(file: &File) -> bool {
+    let cache = ReadCache::new(file);
+    let Ok(file) = ElfFile64::<LittleEndian, _>::parse(&cache) else {
+        return false;
+    };
+    file.dynamic_symbols().take(MAX_SYMBOLS).any(|symbol| {
+        symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == HANDSHAKE)
+    })
 }
 
 /// Finds out about a file from its bytes.
