@@ -13,6 +13,7 @@ use tempfile::TempDir;
 
 use crate::process::Owned;
 use crate::repository;
+use crate::site::Names;
 use crate::wait;
 
 /// The profile that runtimes use where a pod asks for RuntimeDefault, before capabilities are known.
@@ -67,6 +68,52 @@ impl Container {
             process: Owned::new(child),
             bundle,
         })
+    }
+
+    /// Starts nginx of another Debian, with files and processes of its own, and a network of its own where
+    /// that is asked for.
+    pub fn nginx(names: &Names, port: u16, own_network: bool) -> Result<Self> {
+        let (_, served) = &names.served[0];
+        let site = names.directory.path().join("site");
+        fs::create_dir(&site)?;
+        fs::copy(&served.certificate, site.join("crt"))?;
+        fs::copy(&served.key, site.join("key"))?;
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .map(|part| format!("{part}_temp_path /site/{part};\n"))
+            .concat();
+        let configuration = format!(
+            "daemon off; user root; error_log stderr; pid /site/pid; events {{}}\nhttp {{\n\
+             access_log off; {temporary} server {{ listen 127.0.0.1:{port} ssl;\n\
+             ssl_certificate /site/crt; ssl_certificate_key /site/key;\n\
+             ssl_protocols TLSv1.2 TLSv1.3; location / {{ return 200 hello; }} }} }}\n"
+        );
+        fs::write(site.join("nginx.conf"), configuration)?;
+        let capabilities = [
+            "CHOWN",
+            "SETUID",
+            "SETGID",
+            "NET_BIND_SERVICE",
+            "DAC_OVERRIDE",
+        ];
+        let settings = Settings {
+            root: &repository()
+                .join("target/foreign/debian-root")
+                .canonicalize()?,
+            read_only: true,
+            arguments: ["/usr/sbin/nginx", "-c", "/site/nginx.conf"]
+                .map(str::to_owned)
+                .to_vec(),
+            capabilities: capabilities.map(str::to_owned).to_vec(),
+            own_network,
+            host_processes: false,
+            no_new_privileges: true,
+            volumes: vec![(
+                site.to_string_lossy().into_owned(),
+                "/site".to_owned(),
+                true,
+            )],
+        };
+        Self::start("server", &settings)
     }
 
     /// What it said.

@@ -37,6 +37,18 @@ pub fn trixie(package: &str, program: &str) -> Result<Command> {
     Ok(command)
 }
 
+/// A program of the oldest Debian that packages are tried on.
+pub fn oldest(program: &str) -> Command {
+    let root = crate::repository().join("target/foreign/debian-root");
+    let libraries = root.join(LIBRARIES);
+    let mut command = Command::new(libraries.join("ld-linux-x86-64.so.2"));
+    command
+        .arg("--library-path")
+        .arg(libraries)
+        .arg(root.join(program));
+    command
+}
+
 /// `openssl s_server` of Debian's trixie (OpenSSL 3.5), with the libc it needs; it stops when dropped.
 #[derive(Debug)]
 pub struct ForeignServer {

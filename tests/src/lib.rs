@@ -5,6 +5,7 @@
 
 pub mod agent;
 pub mod apache;
+pub mod asks;
 pub mod certs;
 pub mod cgroup;
 pub mod client;
@@ -37,6 +38,7 @@ pub mod relay;
 pub mod rng;
 pub mod rustls_server;
 pub mod script_server;
+pub mod servers;
 pub mod session;
 pub mod site;
 pub mod starttls;

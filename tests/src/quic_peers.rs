@@ -166,6 +166,16 @@ impl Quinn {
         Ok(quinn::ClientConfig::new(Arc::new(config)))
     }
 
+    /// Connections made from now on come from another port, which this is.
+    pub fn rebind(&mut self) -> Result<u16> {
+        let socket = std::net::UdpSocket::bind((std::net::Ipv4Addr::LOCALHOST, 0))?;
+        let port = socket.local_addr()?.port();
+        let guard = self.runtime.enter();
+        self.endpoint.rebind(socket)?;
+        drop(guard);
+        Ok(port)
+    }
+
     /// `count` connections at once; whether early data was accepted in each, where it was sent.
     pub fn connect(
         &self,

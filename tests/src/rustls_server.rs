@@ -1,10 +1,10 @@
 //! A server on rustls, in threads of the test.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustls::crypto::aws_lc_rs::{Ticketer, default_provider};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
@@ -25,10 +25,21 @@ pub fn config(identity: &Identity) -> Result<ServerConfig> {
     )
 }
 
-/// Serves until the test ends; the port.
+/// Serves with tickets until the test ends; the port.
 pub fn start(identity: &Identity) -> Result<u16> {
     let mut config = config(identity)?;
     config.ticketer = Ticketer::new().context("rustls makes no tickets")?;
+    serve(config)
+}
+
+/// The same with a cache of sessions, of which rustls takes early data.
+pub fn start_early(identity: &Identity) -> Result<u16> {
+    let mut config = config(identity)?;
+    config.max_early_data_size = 1 << 14;
+    serve(config)
+}
+
+fn serve(config: ServerConfig) -> Result<u16> {
     let config = Arc::new(config);
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
@@ -42,15 +53,25 @@ pub fn start(identity: &Identity) -> Result<u16> {
     Ok(port)
 }
 
-fn answer(socket: TcpStream, config: Arc<ServerConfig>) -> Result<()> {
-    let connection = ServerConnection::new(config)?;
-    let mut stream = BufReader::new(StreamOwned::new(connection, socket));
-    let mut line = String::new();
-    while stream.read_line(&mut line)? > 2 {
-        line.clear();
+fn answer(mut socket: TcpStream, config: Arc<ServerConfig>) -> Result<()> {
+    let mut connection = ServerConnection::new(config)?;
+    let mut request = Vec::new();
+    while !request.ends_with(b"\r\n\r\n") {
+        if connection.complete_io(&mut socket)? == (0, 0) {
+            bail!("the client left");
+        }
+        if let Some(mut early) = connection.early_data() {
+            early.read_to_end(&mut request)?;
+        }
+        // It has what came so far, which need not be the end.
+        let _ = connection.reader().read_to_end(&mut request);
     }
-    let stream = stream.get_mut();
-    stream.write_all(b"HTTP/1.0 200 OK\r\n\r\nok\n")?;
+    // Early data may come whole before the handshake's end.
+    while connection.is_handshaking() {
+        connection.complete_io(&mut socket)?;
+    }
+    let mut stream = StreamOwned::new(connection, socket);
+    stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nok\n")?;
     stream.conn.send_close_notify();
     stream.flush()?;
     Ok(())

@@ -23,22 +23,23 @@ pub struct ScriptServer {
 impl ScriptServer {
     /// Python's `ssl` on `MemoryBIO`, as asyncio uses it. It measures itself.
     pub fn python(files: &Files) -> Result<Self> {
-        let script = include_str!("programs/memory_server.py");
-        Self::start("python3", ["-c", script], files)
+        Self::start(python(include_str!("programs/memory_server.py")), files)
     }
 
-    /// Node, whose OpenSSL is a part of it and is driven by `SSL_read` alone.
+    /// asyncio itself.
+    pub fn asyncio(files: &Files) -> Result<Self> {
+        Self::start(python(include_str!("programs/asyncio_server.py")), files)
+    }
+
+    /// Node, whose OpenSSL is driven by `SSL_read` alone.
     pub fn node(files: &Files) -> Result<Self> {
-        let script = include_str!("programs/server.js");
-        Self::start("node", ["-e", script], files)
+        let mut command = Command::new("node");
+        command.args(["-e", include_str!("programs/server.js"), "--"]);
+        Self::start(command, files)
     }
 
-    fn start(program: &str, script: [&str; 2], files: &Files) -> Result<Self> {
-        let mut command = Command::new(program);
-        command.args(script);
-        if program == "node" {
-            command.arg("--");
-        }
+    /// A program that takes a certificate and its key, and prints its port.
+    pub fn start(mut command: Command, files: &Files) -> Result<Self> {
         let mut child = command
             .arg(&files.certificate)
             .arg(&files.key)
@@ -46,7 +47,7 @@ impl ScriptServer {
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| {
-                format!("cannot run {program}; `cargo xtask setup --tests` installs it")
+                format!("cannot run {command:?}; `cargo xtask setup --tests` installs it")
             })?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let process = Owned::new(child);
@@ -82,4 +83,10 @@ impl ScriptServer {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+fn python(script: &str) -> Command {
+    let mut command = Command::new("python3");
+    command.args(["-c", script]);
+    command
 }

@@ -11,8 +11,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use openssl::ssl::{
-    Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslVerifyMode,
-    SslVersion,
+    Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode, SslSessionRef,
+    SslVerifyMode, SslVersion,
 };
 
 use crate::client::open;
@@ -155,6 +155,11 @@ pub enum Part {
     Mac,
 }
 
+/// True where the session came with a ticket; otherwise it has an ID alone.
+pub fn has_ticket(session: &SslSessionRef) -> bool {
+    edit(session, TICKET, |_| {}).is_ok()
+}
+
 /// The session with one bit of its ticket flipped.
 pub fn flip(session: &SslSession, part: Part) -> Result<SslSession> {
     edit(session, TICKET, |ticket| {
@@ -197,7 +202,7 @@ pub fn rejuvenate(session: &SslSession) -> Result<SslSession> {
 }
 
 /// Lets `change` work on the content of the value that stands in the explicit tag `tag`.
-fn edit(session: &SslSession, tag: u8, change: impl FnOnce(&mut [u8])) -> Result<SslSession> {
+fn edit(session: &SslSessionRef, tag: u8, change: impl FnOnce(&mut [u8])) -> Result<SslSession> {
     let mut der = session.to_der()?;
     let (outer, _) = header(&der, 0)?;
     let mut at = outer;

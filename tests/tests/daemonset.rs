@@ -12,7 +12,6 @@ use resumetry_tests::client::{Client, Profile, dial};
 use resumetry_tests::container::{Container, Settings};
 use resumetry_tests::manifests::{kustomize, objects};
 use resumetry_tests::metrics::{Sample, parse};
-use resumetry_tests::repository;
 use resumetry_tests::site::Names;
 use resumetry_tests::{ports, wait};
 use serde_json::Value;
@@ -26,52 +25,6 @@ fn texts(list: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Starts nginx of another Debian in a container with its own files and processes.
-fn server(names: &Names, port: u16) -> Container {
-    let (_, served) = &names.served[0];
-    let site = names.directory.path().join("site");
-    fs::create_dir(&site).unwrap();
-    fs::copy(&served.certificate, site.join("crt")).unwrap();
-    fs::copy(&served.key, site.join("key")).unwrap();
-    let configuration = format!(
-        "daemon off; user root; error_log stderr; pid /site/pid; events {{}}\nhttp {{ access_log off;\n\
-         client_body_temp_path /site/a; proxy_temp_path /site/b; fastcgi_temp_path /site/c;\n\
-         uwsgi_temp_path /site/d; scgi_temp_path /site/e;\n\
-         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate /site/crt;\n\
-         ssl_certificate_key /site/key;\n\
-         ssl_protocols TLSv1.2 TLSv1.3; location / {{ return 200 \"hello\"; }} }} }}\n"
-    );
-    fs::write(site.join("nginx.conf"), configuration).unwrap();
-    let settings = Settings {
-        root: &repository()
-            .join("target/foreign/debian-root")
-            .canonicalize()
-            .unwrap(),
-        read_only: true,
-        arguments: ["/usr/sbin/nginx", "-c", "/site/nginx.conf"]
-            .map(str::to_owned)
-            .to_vec(),
-        capabilities: [
-            "CHOWN",
-            "SETUID",
-            "SETGID",
-            "NET_BIND_SERVICE",
-            "DAC_OVERRIDE",
-        ]
-        .map(str::to_owned)
-        .to_vec(),
-        own_network: false,
-        host_processes: false,
-        no_new_privileges: true,
-        volumes: vec![(
-            site.to_string_lossy().into_owned(),
-            "/site".to_owned(),
-            true,
-        )],
-    };
-    Container::start("server", &settings).unwrap()
-}
-
 #[test]
 fn sees_a_containers_handshakes_with_what_the_daemonset_gives() {
     let names = Names::new().unwrap();
@@ -80,7 +33,9 @@ fn sees_a_containers_handshakes_with_what_the_daemonset_gives() {
     let node = Cgroup::create("daemonset").unwrap();
     let id = "9c1b".repeat(16);
     let place = node.nested(&format!("kubepods/besteffort/{id}")).unwrap();
-    let server = place.inside(|| Ok(server(&names, port))).unwrap();
+    let server = place
+        .inside(|| Container::nginx(&names, port, false))
+        .unwrap();
     assert!(
         wait::until(PATIENCE, || dial(port).is_ok()),
         "{}",

@@ -4,17 +4,13 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::net::TcpStream;
-use std::path::Path;
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use openssl::ssl::SslVersion;
 use resumetry_tests::agent::Agent;
-use resumetry_tests::certs::{Files, Key};
+use resumetry_tests::certs::Key;
 use resumetry_tests::nginx::{Nginx, Server, write_ticket_key};
-use resumetry_tests::process::Owned;
+use resumetry_tests::servers::{self, Site};
 use resumetry_tests::session::{self, Offer};
 use resumetry_tests::site::Names;
 use resumetry_tests::{page, ports, rustls_server, wait};
@@ -22,73 +18,6 @@ use rustix::process::Signal;
 
 /// Sessions that are resumed at each server: as many different tickets.
 const TICKETS: usize = 6;
-
-/// A server, and whether its tickets name their key.
-struct Subject {
-    title: &'static str,
-    port: u16,
-    names_keys: bool,
-    /// Ends with the test.
-    _process: Option<Owned>,
-}
-
-/// Starts a program that serves `port`.
-fn serve(command: &mut Command, port: u16) -> Owned {
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; see `cargo xtask setup --tests`"));
-    let mut process = Owned::new(child);
-    let answers = wait::until(Duration::from_secs(20), || {
-        TcpStream::connect(("127.0.0.1", port)).is_ok() || !process.is_running()
-    });
-    assert!(
-        answers && process.is_running(),
-        "{command:?} does not serve"
-    );
-    process
-}
-
-fn gnutls(files: &Files) -> Subject {
-    let port = ports::free().unwrap();
-    let mut command = Command::new("gnutls-serv");
-    command
-        .args(["--http", "--quiet", "--port", &port.to_string()])
-        .args(["--x509certfile".as_ref(), files.certificate.as_os_str()])
-        .args(["--x509keyfile".as_ref(), files.key.as_os_str()]);
-    Subject {
-        title: "GnuTLS 3.7 (gnutls-serv)",
-        port,
-        names_keys: true,
-        _process: Some(serve(&mut command, port)),
-    }
-}
-
-fn caddy(title: &'static str, go: &str, names_keys: bool, files: &Files, home: &Path) -> Subject {
-    let foreign = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("foreign");
-    let program = foreign.join(format!("caddy-{go}/root/usr/bin/caddy"));
-    let port = ports::free().unwrap();
-    let config = home.join(format!("{go}.Caddyfile"));
-    let (certificate, key) = (files.certificate.display(), files.key.display());
-    let text = format!(
-        "{{\n admin off\n auto_https off\n servers {{\n  protocols h1\n }}\n}}\n\
-         https://:{port} {{\n bind 127.0.0.1\n tls {certificate} {key}\n respond ok\n}}\n"
-    );
-    fs::write(&config, text).unwrap();
-    let mut command = Command::new(program);
-    command
-        .args(["run", "--adapter", "caddyfile", "--config"])
-        .arg(&config)
-        .env("HOME", home);
-    Subject {
-        title,
-        port,
-        names_keys,
-        _process: Some(serve(&mut command, port)),
-    }
-}
 
 #[test]
 fn keys_are_named_where_tickets_name_them() {
@@ -102,37 +31,35 @@ fn keys_are_named_where_tickets_name_them() {
         .with(format!("ssl_session_ticket_key {};", key.display()));
     let nginx = Nginx::start(1, "", &[server]).unwrap();
     let identity = names.authority.issue(name, Key::Ecdsa).unwrap();
+    let site = Site {
+        name,
+        identity: &identity,
+        files,
+        directory: home,
+    };
+    let gnutls = servers::gnutls(site).unwrap();
+    let [older, newer] = ["go1.19", "go1.24"].map(|go| servers::caddy(go, site).unwrap());
+    let rustls = rustls_server::start(&identity).unwrap();
+    // A server, and whether its tickets name their key.
     let subjects = [
-        Subject {
-            title: "OpenSSL 3.0 (nginx)",
-            port,
-            names_keys: true,
-            _process: None,
-        },
-        gnutls(files),
-        Subject {
-            title: "rustls 0.23, its ticketer",
-            port: rustls_server::start(&identity).unwrap(),
-            names_keys: true,
-            _process: None,
-        },
-        caddy("Go 1.19 (Caddy)", "go1.19", true, files, home),
-        caddy("Go 1.24 (Caddy)", "go1.24", false, files, home),
+        ("OpenSSL 3.0 (nginx)", port, true),
+        ("GnuTLS 3.7 (gnutls-serv)", gnutls.port, true),
+        ("rustls 0.23, its ticketer", rustls, true),
+        ("Go 1.19 (Caddy)", older.port, true),
+        ("Go 1.24 (Caddy)", newer.port, false),
     ];
 
     let mut rows = String::new();
     let mut faults = Vec::new();
-    for subject in &subjects {
+    for (title, port, names_keys) in subjects {
         for version in [SslVersion::TLS1_2, SslVersion::TLS1_3] {
             let offer = Offer::new(version, name);
             let mut ends = BTreeSet::new();
             for _ in 0..TICKETS {
-                let fresh = session::connect(subject.port, &offer, None)
-                    .unwrap()
-                    .session;
+                let fresh = session::connect(port, &offer, None).unwrap().session;
                 let fresh = fresh.expect("no ticket was issued");
-                let outcome = session::connect(subject.port, &offer, Some(&fresh)).unwrap();
-                assert_eq!(outcome.resumed, Some(true), "{}", subject.title);
+                let outcome = session::connect(port, &offer, Some(&fresh)).unwrap();
+                assert_eq!(outcome.resumed, Some(true), "{}", title);
                 ends.insert(outcome.ports);
             }
             let mut records = Vec::new();
@@ -144,7 +71,7 @@ fn keys_are_named_where_tickets_name_them() {
                 });
                 records.len() == ends.len()
             });
-            assert!(complete, "{}: {} records", subject.title, records.len());
+            assert!(complete, "{}: {} records", title, records.len());
             let keys: Vec<Option<&String>> = records
                 .iter()
                 .map(|record| record.resumption.ticket.key.as_ref())
@@ -156,15 +83,15 @@ fn keys_are_named_where_tickets_name_them() {
                 "1.3"
             };
             // The first two tickets cannot be told from nonces.
-            let expected = if subject.names_keys { TICKETS - 2 } else { 0 };
+            let expected = if names_keys { TICKETS - 2 } else { 0 };
             let shown = keys.iter().flatten().count();
-            if shown < expected || (shown > 0 && !subject.names_keys) || named.len() > 1 {
-                faults.push(format!("{}, TLS {version}: {keys:?}", subject.title));
+            if shown < expected || (shown > 0 && !names_keys) || named.len() > 1 {
+                faults.push(format!("{}, TLS {version}: {keys:?}", title));
             }
             writeln!(
                 rows,
                 "| {} | {version} | {} |",
-                subject.title,
+                title,
                 if named.is_empty() { "none" } else { "16 bytes" },
             )
             .unwrap();

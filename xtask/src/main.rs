@@ -5,6 +5,7 @@
 
 mod bench;
 mod build;
+mod compatibility;
 mod dashboards;
 mod demo;
 mod ebpf_toolchain;
@@ -56,6 +57,10 @@ enum Command {
     ///
     /// Example: cargo xtask fleet --pace 60
     Fleet(fleet::Arguments),
+    /// Run every server that there is a package of, and hold the records against the clients' word
+    ///
+    /// Example: cargo xtask compatibility --write
+    Compatibility(compatibility::Arguments),
     /// Feed what reads bytes from elsewhere with what a fuzzer makes up
     ///
     /// Example: cargo xtask fuzz --seconds 600 segments datagrams
@@ -86,6 +91,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) | Command::Ci(arguments) => test::command(&arguments),
         Command::Demo => demo::command(),
         Command::Fleet(arguments) => fleet::command(&arguments),
+        Command::Compatibility(arguments) => compatibility::command(&arguments),
         Command::Fuzz(arguments) => fuzz::command(&arguments),
         Command::Bench(arguments) => bench::command(&arguments),
         Command::Tidy => tidy::command(),

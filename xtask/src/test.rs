@@ -166,13 +166,22 @@ fn clippy_kernel_half() -> Result<Outcome> {
 }
 
 fn end_to_end(long: bool) -> Result<Outcome> {
-    // One after the other: each watches the whole host and would see the others' connections.
-    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--profile", "e2e"]);
-    command.args(["--locked", "--", "--test-threads=1"]);
-    // What is shipped is what is tested.
-    command.env("RESUMETRY_BIN", package::directory().join("resumetry"));
+    let mut command = end_to_end_tests(&[]);
     if long {
         command.env(LONG, "1");
     }
     passed(shell::run(&mut command))
+}
+
+/// Runs end-to-end tests: those that cargo's `selection` names, else all.
+pub fn end_to_end_tests(selection: &[&str]) -> Command {
+    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--profile", "e2e"]);
+    // One after the other: each watches the whole host and would see the others' connections.
+    command
+        .arg("--locked")
+        .args(selection)
+        .args(["--", "--test-threads=1"]);
+    // What is shipped is what is tested.
+    command.env("RESUMETRY_BIN", package::directory().join("resumetry"));
+    command
 }

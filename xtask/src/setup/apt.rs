@@ -20,8 +20,11 @@ chmod 755 "$policy"
 "#;
 
 /// Packages that bring a service, and its name.
-const SERVICES: [(&str, &str); 4] = [
+const SERVICES: [(&str, &str); 7] = [
     ("nginx", "nginx"),
+    ("lighttpd", "lighttpd"),
+    ("hitch", "hitch"),
+    ("stunnel4", "stunnel4"),
     ("haproxy", "haproxy"),
     ("dovecot-imapd", "dovecot"),
     ("postgresql-15", "postgresql"),

@@ -83,12 +83,21 @@ const LINKER: [Need; 3] = [
     program("c++", "g++", "links bpf-linker with LLVM"),
 ];
 
-const TESTS: [Need; 28] = [
+const TESTS: [Need; 33] = [
     program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
     // Not `apache2`, which would start a server of its own.
     program("apache2", "apache2-bin", "the third server under test"),
     program("gnutls-serv", "gnutls-bin", "a server of another library"),
+    program("lighttpd", "lighttpd", "a server under test"),
+    file(
+        "/usr/lib/lighttpd/mod_openssl.so",
+        "lighttpd-mod-openssl",
+        "its TLS",
+    ),
+    program("hitch", "hitch", "a server under test"),
+    program("stunnel4", "stunnel4", "a server under test"),
+    program("javac", "openjdk-17-jdk-headless", "a server on Java's TLS"),
     file(
         "/usr/lib/dovecot/imap-login",
         "dovecot-imapd",
