@@ -216,9 +216,14 @@ impl Conversation {
     }
 
     fn server_message(&mut self, kind: u8, body: &[u8]) -> Next {
+        if self.is_certain() {
+            return Next::Continue;
+        }
         match kind {
             handshake::SERVER_HELLO if self.server.is_none() => return self.server_hello(body),
-            handshake::HELLO_RETRY_REQUEST_DRAFT => self.hello_retry = true,
+            handshake::HELLO_RETRY_REQUEST_DRAFT if self.server.is_none() => {
+                self.hello_retry = true;
+            }
             // RFC 5077, 3.3: before the ChangeCipherSpec, in clear text.
             handshake::NEW_SESSION_TICKET => {
                 self.tickets += 1;
