@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod config;
+pub mod dtls;
 pub mod event;
 pub mod flow;
 pub mod hits;

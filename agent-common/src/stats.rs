@@ -18,5 +18,7 @@ pub const LIBRARY_LOST_RING_FULL: u32 = 6;
 pub const SOCKET_EVENTS: u32 = 7;
 /// Establishments that could not be kept.
 pub const SOCKET_LOST_MAP_FULL: u32 = 8;
+/// ClientHellos of DTLS, the first of each handshake.
+pub const DTLS_HELLOS: u32 = 9;
 /// Number of counters.
 pub const COUNT: u32 = 16;

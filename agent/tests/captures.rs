@@ -355,6 +355,28 @@ fn tunnels_give_the_same_record() {
 }
 
 #[test]
+fn handshakes_of_dtls_are_counted_and_left_alone() {
+    let datagram = |message_sequence: u8| {
+        // A record's header, and the start of a ClientHello in it.
+        let mut payload = vec![22, 0xfe, 0xff, 0, 0, 0, 0, 0, 0, 0, 0, 0, 60];
+        payload.extend([1, 0, 0, 48, 0, message_sequence, 0, 0, 0, 0, 0, 48]);
+        payload.resize(13 + 60, 0xfe);
+        let mut packet = Vec::new();
+        PacketBuilder::ipv4([203, 0, 113, 1], [203, 0, 113, 2], 64)
+            .udp(5000, 5684)
+            .write(&mut packet, &payload)
+            .unwrap();
+        packet
+    };
+    // The second one brings the cookie that the server asked for.
+    let packets: Vec<Packet> = [0, 1]
+        .map(|sequence| (1_000 * u32::from(sequence), datagram(sequence)))
+        .to_vec();
+    let (records, contents) = read(&pcap_file(&packets, 101, false, true));
+    assert_eq!((records.len(), contents.dtls_hellos), (0, 1));
+}
+
+#[test]
 fn order_and_repetition_of_packets_change_nothing() {
     let packets = ethernet(&connection("tls12_full"));
     let times: Vec<u32> = packets.iter().map(|(time, _)| *time).collect();

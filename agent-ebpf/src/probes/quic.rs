@@ -1,9 +1,11 @@
 //! QUIC on the wire tap's hooks: datagrams of handshakes, whole, and the first bytes of those that show
-//! that one is complete. What is no QUIC leaves after a look at its first five bytes.
+//! that one is complete. What is no QUIC leaves after a look at its first five bytes; handshakes of DTLS are
+//! counted.
 
 use core::mem::MaybeUninit;
 
 use agent_common::{
+    dtls,
     event::{EGRESS, KIND_DATAGRAM, SEGMENT_HELLO, SegmentEvent},
     flow::QuicPath,
     hits, limits,
@@ -33,6 +35,13 @@ pub fn observe(skb: *mut __sk_buff, transport: &Transport, direction: u8) -> u32
     };
     let [a, b, c, d, _, _, _, _, prefix @ ..] = start;
     let ports = [u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])];
+    if dtls::may_begin(&prefix) {
+        let at = transport.offset + UDP_HEADER as u32 + dtls::RECORD_HEADER_BYTES;
+        if packet::load(skb, at).is_some_and(|message| dtls::is_first_hello(&message)) {
+            count(stats::DTLS_HELLOS);
+        }
+        return hits::WIRE_HEADERS;
+    }
     let header = match header(&prefix) {
         None => return hits::WIRE_HEADERS,
         Some(Header::Short) if !may_have_quic() => return hits::WIRE_HEADERS,

@@ -94,6 +94,7 @@ fn remark(name: &str, contents: &Contents) {
             "connections of which bytes are missing in the capture",
         ),
         (flows.unfinished, "handshakes that were not over at its end"),
+        (contents.dtls_hellos, "handshakes of DTLS"),
         (
             if contents.joined == 0 {
                 contents.pieces

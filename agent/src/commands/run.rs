@@ -184,6 +184,7 @@ impl Consumer for Counts {
         state.set_events(Tap::Wire, counter(stats::WIRE_EVENTS));
         state.set_events(Tap::Library, counter(stats::LIBRARY_EVENTS));
         state.set_events(Tap::Socket, counter(stats::SOCKET_EVENTS));
+        state.set_dtls_hellos(counter(stats::DTLS_HELLOS));
         for (tap, reason, total) in [
             (
                 Tap::Wire,

@@ -83,6 +83,8 @@ pub(super) struct SelfMetrics {
     events: [u64; Tap::ALL.len()],
     events_lost: [[u64; EventLoss::ALL.len()]; Tap::ALL.len()],
     handshakes_lost: [u64; HandshakeLoss::ALL.len()],
+    /// ClientHellos of DTLS.
+    dtls_hellos: u64,
     /// Only of taps that describe handshakes.
     coverage: [Option<Coverage>; Tap::ALL.len()],
     /// Files attached, by library and version.
@@ -105,6 +107,7 @@ impl Default for SelfMetrics {
             events: Default::default(),
             events_lost: Default::default(),
             handshakes_lost: Default::default(),
+            dtls_hellos: 0,
             coverage,
             libraries: BTreeMap::new(),
             probe_hits: BTreeMap::new(),
@@ -125,6 +128,10 @@ impl SelfMetrics {
 
     pub(super) fn set_handshakes_lost(&mut self, reason: HandshakeLoss, total: u64) {
         raise(&mut self.handshakes_lost[reason as usize], total);
+    }
+
+    pub(super) fn set_dtls_hellos(&mut self, total: u64) {
+        raise(&mut self.dtls_hellos, total);
     }
 
     pub(super) fn set_coverage(&mut self, tap: Tap, described: u64, counted: u64) {
@@ -240,6 +247,14 @@ impl Collector for SelfCollector {
             let value = metrics.handshakes_lost[reason as usize];
             counter(&mut metric, &[("reason", reason.as_str())], value)?;
         }
+
+        let mut metric = encoder.encode_descriptor(
+            "resumetry_unfollowed_handshakes",
+            "ClientHellos of protocols that are recognised and not followed.",
+            None,
+            MetricType::Counter,
+        )?;
+        counter(&mut metric, &[("protocol", "dtls")], metrics.dtls_hellos)?;
 
         let mut metric = encoder.encode_descriptor(
             "resumetry_libraries_attached",

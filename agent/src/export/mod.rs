@@ -115,6 +115,11 @@ impl State {
         lock(&self.own).set_handshakes_lost(reason, total);
     }
 
+    /// ClientHellos of DTLS since the start.
+    pub fn set_dtls_hellos(&self, total: u64) {
+        lock(&self.own).set_dtls_hellos(total);
+    }
+
     /// Replaces the list of attached library files: one `(library, version)` for each.
     pub fn set_libraries(&self, attached: impl IntoIterator<Item = (String, String)>) {
         lock(&self.own).set_libraries(attached);

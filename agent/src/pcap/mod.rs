@@ -16,6 +16,7 @@ use std::hash::{BuildHasher, Hash};
 use std::io::Read;
 use std::net::{IpAddr, SocketAddr};
 
+use agent_common::dtls;
 use agent_common::flow::FlowKey;
 
 use self::connections::Connections;
@@ -41,6 +42,8 @@ pub struct Contents {
     pub joined: u64,
     pub tcp_segments: u64,
     pub udp_datagrams: u64,
+    /// ClientHellos of DTLS, the first of each handshake.
+    pub dtls_hellos: u64,
     /// What became of what may have been TLS.
     pub flows: TrackerStats,
     /// Where the file ended before its end, or made no sense.
@@ -89,6 +92,7 @@ pub fn read(
             }
             Ok(Content::Udp(datagram)) => {
                 contents.udp_datagrams += 1;
+                contents.dtls_hellos += u64::from(begins_dtls(datagram.data));
                 datagrams.take(&datagram)
             }
             Err(Unread::Foreign) => {
@@ -106,6 +110,16 @@ pub fn read(
     (contents.pieces, contents.joined) = (link.pieces(), link.joined());
     contents.flows = tracker.stats();
     Ok(contents)
+}
+
+/// True for a datagram with the first ClientHello of a handshake of DTLS.
+fn begins_dtls(data: &[u8]) -> bool {
+    let begins = data.first_chunk().is_some_and(dtls::may_begin);
+    let message = data.get(dtls::RECORD_HEADER_BYTES as usize..);
+    begins
+        && message
+            .and_then(|message| message.first_chunk())
+            .is_some_and(dtls::is_first_hello)
 }
 
 /// Pairs of ends that are remembered at the same time; beyond that those go first that were quiet longest.

@@ -270,6 +270,9 @@ fn self_metrics_start_at_zero_for_every_tap_and_reason() {
         resumetry_handshakes_lost_total{reason="events_lost"} 0
         resumetry_handshakes_lost_total{reason="truncated"} 0
         resumetry_handshakes_lost_total{reason="evicted"} 0
+        # HELP resumetry_unfollowed_handshakes_total ClientHellos of protocols that are recognised and not followed.
+        # TYPE resumetry_unfollowed_handshakes_total counter
+        resumetry_unfollowed_handshakes_total{protocol="dtls"} 0
         # HELP resumetry_libraries_attached TLS library files that probes are attached to.
         # TYPE resumetry_libraries_attached gauge
         resumetry_libraries_attached{library="libssl.so.3",version="3.0.17"} 2
