@@ -32,11 +32,6 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// Builds everything; what the build needs must be installed.
-pub fn build() -> Result<()> {
-    debian(&static_binary()?).map(drop)
-}
-
 /// Builds the binary alone; what the build needs must be installed.
 pub fn binary() -> Result<()> {
     static_binary().map(drop)

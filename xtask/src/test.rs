@@ -1,6 +1,9 @@
 //! `test` and `ci`: every check, cheapest first, stopping at the first that fails.
 
-use std::process::Command;
+use std::env;
+use std::fs::{self, File};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -64,6 +67,9 @@ impl Steps {
         })?;
         self.step("dependencies", dependencies)?;
         self.step("advisories", advisories)?;
+        // What is shipped takes longest to build, half of it on one core, and nothing until the end-to-end
+        // tests needs it.
+        let packages = Background::start("package")?;
         self.step("clippy", || {
             cargo("clippy --workspace --all-targets --locked -- -D warnings")
         })?;
@@ -71,7 +77,7 @@ impl Steps {
         self.step("unit tests", || {
             cargo("test --workspace --exclude resumetry-tests --locked")
         })?;
-        self.step("packages", || passed(package::build()))?;
+        self.step("packages (rest)", || passed(packages.finish()))?;
         if !arguments.no_e2e {
             self.step("end-to-end tests", || end_to_end(arguments.long))?;
         }
@@ -100,6 +106,47 @@ impl Steps {
         }
         let total: Duration = self.done.iter().map(|(_, duration, _)| duration).sum();
         println!("{:<20} {:>7.1} s", "total", total.as_secs_f64());
+    }
+}
+
+/// Another of these commands, which runs meanwhile. Where an earlier step fails it goes on: what it builds
+/// is not built again.
+struct Background {
+    child: Child,
+    command: &'static str,
+    log: PathBuf,
+}
+
+impl Background {
+    fn start(command: &'static str) -> Result<Self> {
+        let log = shell::target().join(format!("{command}.log"));
+        let output =
+            File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let program = env::current_exe().context("cannot find this program")?;
+        eprintln!("\n+ cargo xtask {command} >{} &", log.display());
+        let child = Command::new(program)
+            .arg(command)
+            .current_dir(shell::root())
+            .stdin(Stdio::null())
+            .stdout(output.try_clone()?)
+            .stderr(output)
+            .spawn()
+            .with_context(|| format!("cannot start `cargo xtask {command}`"))?;
+        Ok(Self {
+            child,
+            command,
+            log,
+        })
+    }
+
+    /// Waits for its end, and shows what it said where it failed.
+    fn finish(mut self) -> Result<()> {
+        let status = self.child.wait()?;
+        if !status.success() {
+            eprintln!("{}", fs::read_to_string(&self.log).unwrap_or_default());
+            bail!("`cargo xtask {}` ended with {status}", self.command);
+        }
+        Ok(())
     }
 }
 
