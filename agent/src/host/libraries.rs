@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use super::cgroup::unescape;
 use super::openssl;
 
-/// Of libcrypto this much is searched for the version. It is 5 MiB today; a bound keeps a file
-/// that merely has the name from being read forever.
-const SEARCH_BYTES: u64 = 32 << 20;
+/// Of a file this much is searched for the version. libcrypto has 5 MiB today, and Node 100; a bound keeps
+/// a file that merely has the name from being read forever.
+const SEARCH_BYTES: u64 = 256 << 20;
 
 /// What a look at all processes found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -355,8 +355,9 @@ fn find_version(bytes: &[u8], searchable: usize) -> Option<String> {
                 return Some("BoringSSL".to_owned());
             }
             let number = text[product.len()..].split(' ').next()?;
-            let is_number =
-                number.starts_with(|first: char| first.is_ascii_digit()) && number.contains('.');
+            // A program may also say which `OpenSSL 3.0` it wants, say.
+            let is_number = number.starts_with(|first: char| first.is_ascii_digit())
+                && number.matches('.').count() == 2;
             is_number.then(|| format!("{}{number}", &text[..product.len()]))
         })
 }
@@ -494,6 +495,10 @@ mod tests {
             (
                 "part of OpenSSL project\0OpenSSL 3.5.1\0",
                 Some("OpenSSL 3.5.1"),
+            ),
+            (
+                "needs OpenSSL 3.0\0OpenSSL 3.0.19 27 Jan 2026",
+                Some("OpenSSL 3.0.19"),
             ),
             ("OpenSSL ", None),
             ("", None),
