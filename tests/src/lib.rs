@@ -22,6 +22,7 @@ pub mod handshake_bytes;
 pub mod haproxy;
 pub mod http1;
 pub mod kubernetes_api;
+pub mod listener;
 pub mod log;
 pub mod machine;
 pub mod manifests;

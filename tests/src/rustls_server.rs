@@ -1,7 +1,7 @@
 //! A server on rustls, in threads of the test.
 
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
@@ -10,6 +10,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 
 use crate::certs::Identity;
+use crate::listener;
 
 /// A server of this identity that asks for no client certificate.
 pub fn config(identity: &Identity) -> Result<ServerConfig> {
@@ -41,16 +42,7 @@ pub fn start_early(identity: &Identity) -> Result<u16> {
 
 fn serve(config: ServerConfig) -> Result<u16> {
     let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    std::thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            let config = Arc::clone(&config);
-            // A client that leaves early is its own business.
-            std::thread::spawn(move || answer(socket, config).ok());
-        }
-    });
-    Ok(port)
+    listener::serve(move |socket| answer(socket, Arc::clone(&config)))
 }
 
 fn answer(mut socket: TcpStream, config: Arc<ServerConfig>) -> Result<()> {

@@ -5,10 +5,9 @@
 use std::any::Any;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::thread;
 
 use anyhow::{Context, Result, ensure};
 
@@ -19,7 +18,7 @@ use crate::haproxy::{Bind, Haproxy};
 use crate::nginx::{Nginx, Server};
 use crate::process::Owned;
 use crate::script_server::ScriptServer;
-use crate::{ports, repository, rustls_server};
+use crate::{listener, ports, repository, rustls_server};
 
 /// What a server needs.
 #[derive(Clone, Copy)]
@@ -187,7 +186,7 @@ fn lighttpd(site: Site<'_>) -> Result<Running> {
 }
 
 fn hitch(site: Site<'_>) -> Result<Running> {
-    let behind = plain_backend()?;
+    let behind = listener::serve(answer)?;
     let config = |port| {
         format!(
             "frontend = \"[127.0.0.1]:{port}\"\nbackend = \"[127.0.0.1]:{behind}\"\n\
@@ -201,7 +200,7 @@ fn hitch(site: Site<'_>) -> Result<Running> {
 }
 
 fn stunnel(site: Site<'_>) -> Result<Running> {
-    let behind = plain_backend()?;
+    let behind = listener::serve(answer)?;
     let config = |port| {
         format!(
             "foreground = yes\npid =\n[site]\naccept = 127.0.0.1:{port}\n\
@@ -319,19 +318,7 @@ fn rustls_cache(site: Site<'_>) -> Result<Running> {
     Ok(Running::new(rustls_server::start_early(site.identity)?, ()))
 }
 
-/// A server of plain HTTP for what only ends TLS, for as long as the test runs; its port.
-fn plain_backend() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            // A client that leaves is its own business.
-            thread::spawn(move || answer(socket).ok());
-        }
-    });
-    Ok(port)
-}
-
+/// Plain HTTP, for what only ends TLS.
 fn answer(socket: TcpStream) -> Result<()> {
     let mut reader = BufReader::new(&socket);
     let mut line = String::new();

@@ -1,7 +1,7 @@
 //! Servers whose protocol begins in the open and goes over to TLS, and a client for all of them.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
 
 use crate::certs::Files;
-use crate::ports;
 use crate::process::Owned;
+use crate::{listener, ports};
 
 /// The user that Debian's package made for PostgreSQL, which does not run as root.
 const POSTGRES: &str = "postgres";
@@ -141,15 +141,7 @@ fn open_directory() -> Result<TempDir> {
 
 /// A proxy that takes CONNECT, for as long as the test runs; its port.
 pub fn connect_proxy() -> Result<u16> {
-    let listener = TcpListener::bind("127.0.0.1:0")?;
-    let port = listener.local_addr()?.port();
-    thread::spawn(move || {
-        for socket in listener.incoming().flatten() {
-            // A client that leaves is its own business.
-            thread::spawn(move || relay(socket).ok());
-        }
-    });
-    Ok(port)
+    listener::serve(relay)
 }
 
 fn relay(client: TcpStream) -> Result<()> {
