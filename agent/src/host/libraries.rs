@@ -9,6 +9,8 @@ use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use memchr::memmem;
+
 use super::cgroup::unescape;
 use super::openssl;
 
@@ -308,6 +310,8 @@ pub fn detect_version(library: &LibraryFile) -> Option<String> {
 
 /// Names that stand before a version number in the libraries that call themselves libssl.
 const PRODUCTS: [&[u8]; 2] = [b"OpenSSL ", b"LibreSSL "];
+/// What they end with.
+const COMMON: &[u8] = b"SSL ";
 /// Enough of a version text to recognise it, such as `OpenSSL 1.1.1 (compatible; BoringSSL)`.
 const VERSION_BYTES: usize = 64;
 
@@ -340,12 +344,16 @@ const CHUNK_BYTES: usize = 256 << 10;
 
 /// The first version text that starts before `searchable`.
 fn find_version(bytes: &[u8], searchable: usize) -> Option<String> {
-    // "SSL " is rare in a binary, so most positions cost one comparison.
-    (0..searchable)
-        .filter(|&at| matches!(bytes[at], b'O' | b'L'))
-        .find_map(|at| {
+    // Searched for as a whole, which goes at the speed of memory.
+    memmem::find_iter(bytes, COMMON)
+        .flat_map(|common| {
+            let end = common + COMMON.len();
+            let start = move |name: &&'static [u8]| Some((end.checked_sub(name.len())?, *name));
+            PRODUCTS.iter().filter_map(start)
+        })
+        .filter(|(at, name)| *at < searchable && bytes[*at..].starts_with(name))
+        .find_map(|(at, name)| {
             let rest = &bytes[at..bytes.len().min(at + VERSION_BYTES)];
-            let product = PRODUCTS.iter().find(|product| rest.starts_with(product))?;
             let text: String = rest
                 .iter()
                 .take_while(|byte| (b' '..=b'~').contains(byte))
@@ -354,11 +362,11 @@ fn find_version(bytes: &[u8], searchable: usize) -> Option<String> {
             if text.contains("BoringSSL") {
                 return Some("BoringSSL".to_owned());
             }
-            let number = text[product.len()..].split(' ').next()?;
+            let number = text[name.len()..].split(' ').next()?;
             // A program may also say which `OpenSSL 3.0` it wants, say.
             let is_number = number.starts_with(|first: char| first.is_ascii_digit())
                 && number.matches('.').count() == 2;
-            is_number.then(|| format!("{}{number}", &text[..product.len()]))
+            is_number.then(|| format!("{}{number}", &text[..name.len()]))
         })
 }
 
