@@ -6,6 +6,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fs,
     num::NonZeroU32,
     path::Path,
 };
@@ -184,6 +185,8 @@ impl LibraryProbes {
                     events.push(LibraryEvents::Attached(file));
                     self.attached.insert(id, attached);
                 }
+                // The process through which it was reached has ended; others are found by a later scan.
+                Err(error) if fs::metadata(&file.path).is_err() => log::debug!("{error}"),
                 Err(error) => {
                     self.failed.insert(id);
                     events.push(LibraryEvents::Failed(file, error));
