@@ -321,13 +321,10 @@ fn row(cell: &Cell, records: &[(&Made, &Record)]) -> String {
                 of(&resumption.reject_source)
             )
         });
+    // A thread that the kernel moves in mid-call may leave its time unknown, so not all need have it.
     let has = |what: &'static str, of: &dyn Fn(&Record) -> bool| {
         let count = records.iter().filter(|(_, record)| of(record)).count();
-        match count {
-            0 => None,
-            all if all == records.len() => Some(what.to_owned()),
-            some => Some(format!("{what} ({some} of {})", records.len())),
-        }
+        (count > 0 && 2 * count >= records.len()).then(|| what.to_owned())
     };
     let by_library = |source: &Option<String>| source.as_deref() == Some("library");
     let from_library = [
