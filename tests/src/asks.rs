@@ -49,6 +49,11 @@ pub struct Made {
     pub early_data: EarlyData,
 }
 
+const NO_EARLY_DATA: EarlyData = EarlyData {
+    offered: Some(false),
+    accepted: None,
+};
+
 /// What a client offers that has this session. One with neither ID nor ticket is of no use.
 fn offered(session: Option<&SslSessionRef>, version: SslVersion) -> &'static str {
     match session {
@@ -77,10 +82,7 @@ pub fn https(ports: [u16; 2], version: SslVersion, name: &str) -> Result<Vec<Mad
             ports: outcome.ports,
             offered: offered(session.map(|session| &**session), version),
             resumed: outcome.resumed.context("the handshake failed")?,
-            early_data: EarlyData {
-                offered: Some(false),
-                accepted: None,
-            },
+            early_data: NO_EARLY_DATA,
         });
         Ok(outcome.session)
     };
@@ -196,10 +198,7 @@ pub fn upgrade(
             ports: (said.port, port),
             offered: offered(kept.as_deref(), version),
             resumed: said.resumed,
-            early_data: EarlyData {
-                offered: Some(false),
-                accepted: None,
-            },
+            early_data: NO_EARLY_DATA,
         });
     }
     Ok(made)
@@ -227,10 +226,7 @@ pub fn http3(port: u16, authority: &Path, name: &str) -> Result<Vec<Made>> {
             ports: (said.port, port),
             offered: if ask == Ask::Resume { "psk" } else { "none" },
             resumed: said.resumed,
-            early_data: EarlyData {
-                offered: Some(false),
-                accepted: None,
-            },
+            early_data: NO_EARLY_DATA,
         });
     }
     Ok(made)

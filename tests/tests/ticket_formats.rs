@@ -59,7 +59,7 @@ fn keys_are_named_where_tickets_name_them() {
                 let fresh = session::connect(port, &offer, None).unwrap().session;
                 let fresh = fresh.expect("no ticket was issued");
                 let outcome = session::connect(port, &offer, Some(&fresh)).unwrap();
-                assert_eq!(outcome.resumed, Some(true), "{}", title);
+                assert_eq!(outcome.resumed, Some(true), "{title}");
                 ends.insert(outcome.ports);
             }
             let mut records = Vec::new();
@@ -71,7 +71,7 @@ fn keys_are_named_where_tickets_name_them() {
                 });
                 records.len() == ends.len()
             });
-            assert!(complete, "{}: {} records", title, records.len());
+            assert!(complete, "{title}: {} records", records.len());
             let keys: Vec<Option<&String>> = records
                 .iter()
                 .map(|record| record.resumption.ticket.key.as_ref())
@@ -86,12 +86,11 @@ fn keys_are_named_where_tickets_name_them() {
             let expected = if names_keys { TICKETS - 2 } else { 0 };
             let shown = keys.iter().flatten().count();
             if shown < expected || (shown > 0 && !names_keys) || named.len() > 1 {
-                faults.push(format!("{}, TLS {version}: {keys:?}", title));
+                faults.push(format!("{title}, TLS {version}: {keys:?}"));
             }
             writeln!(
                 rows,
-                "| {} | {version} | {} |",
-                title,
+                "| {title} | {version} | {} |",
                 if named.is_empty() { "none" } else { "16 bytes" },
             )
             .unwrap();

@@ -29,15 +29,13 @@ pub use machine::{Machine, MachineError};
 pub use primitives::{PrimitivePlace, PrimitivesError};
 pub use tickets::TicketsError;
 
-use image::Image;
+use image::{Image, MAX_ENTRIES};
 
 /// Larger files are not read: libssl has 1 MiB, and Node, with OpenSSL inside, 100 MiB.
 const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The function whose calls make handshakes, in OpenSSL and its kin.
-const HANDSHAKE: &[u8] = b"SSL_do_handshake";
-/// Symbols of a program that are looked at. Node has 110,000.
-const MAX_SYMBOLS: usize = 1 << 20;
+pub const HANDSHAKE: &str = "SSL_do_handshake";
 
 /// Why nothing can be said about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -162,8 +160,11 @@ pub fn exports_handshake(file: &File) -> bool {
     let Ok(file) = ElfFile64::<LittleEndian, _>::parse(&cache) else {
         return false;
     };
-    file.dynamic_symbols().take(MAX_SYMBOLS).any(|symbol| {
-        symbol.is_definition() && symbol.name_bytes().is_ok_and(|name| name == HANDSHAKE)
+    file.dynamic_symbols().take(MAX_ENTRIES).any(|symbol| {
+        symbol.is_definition()
+            && symbol
+                .name_bytes()
+                .is_ok_and(|name| name == HANDSHAKE.as_bytes())
     })
 }
 

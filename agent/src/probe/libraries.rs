@@ -37,7 +37,7 @@ const END: &str = "machine_end";
 
 /// The function whose calls make a handshake, where the state machine below it is not found.
 /// `SSL_accept` and `SSL_connect` jump to it, and `SSL_read` does not.
-const SYMBOL: &str = "SSL_do_handshake";
+const SYMBOL: &str = openssl::HANDSHAKE;
 
 /// The programs at its two ends. They are at the foot of the stack that OpenSSL may switch
 /// (`openssl/machine.rs`), so that a probe at the return is safe here.

@@ -374,11 +374,14 @@ impl Conversation {
         else {
             return;
         };
+        if kind != content::APPLICATION_DATA {
+            return;
+        }
         let looks_like_alert = length == alert_record_length(server.cipher);
-        if kind == content::APPLICATION_DATA && self.flight.is_none() && !looks_like_alert {
+        if self.flight.is_none() && !looks_like_alert {
             self.flight = self.late_flight;
         }
-        if kind != content::APPLICATION_DATA || self.established().is_none() || self.is_confirmed {
+        if self.established().is_none() || self.is_confirmed {
             return;
         }
         // After the client's own close_notify the like of it is the answer. Where no certificate was

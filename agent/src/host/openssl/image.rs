@@ -19,7 +19,7 @@ const ENDIAN: LittleEndian = LittleEndian;
 
 /// Symbols and relocations that are looked at. Node, the largest program known to carry OpenSSL,
 /// has 110,000 symbols.
-const MAX_ENTRIES: usize = 1 << 20;
+pub(super) const MAX_ENTRIES: usize = 1 << 20;
 /// Linkers make four or five.
 const MAX_SEGMENTS: usize = 32;
 /// An x86 instruction is never longer (Intel SDM, volume 2, 2.3.11).
