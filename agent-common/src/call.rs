@@ -28,6 +28,8 @@ const _: () = assert!(size_of::<Call>() == 40);
 pub const CALL_TIMED: u8 = 1 << 0;
 /// [`Call::flags`]: the call begins its handshake.
 pub const CALL_BEGINS: u8 = 1 << 1;
+/// [`Call::flags`]: of the end that accepts.
+pub const CALL_SERVER: u8 = 1 << 2;
 
 /// Bytes of stack between the entry of the state machine and its end; 184 in OpenSSL 3.5.
 pub const MAX_FRAME: u64 = 4096;
@@ -66,6 +68,23 @@ pub struct MachineSite {
     pub async_offset: Option<u16>,
     /// It is known where the library has its primitives done.
     pub primitives: bool,
+    /// Where the random of the server's hello is, where that is known.
+    pub random: Option<RandomPlace>,
+}
+
+/// Where a library keeps the random of the server's hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RandomPlace {
+    /// Offset in `SSL` of a pointer to what holds it; `None` where that is the `SSL` itself. Below
+    /// [`Self::MAX_POINTER`].
+    pub pointer: Option<u16>,
+    /// Offset in that, bytes; not 0.
+    pub offset: u16,
+}
+
+impl RandomPlace {
+    /// What a cookie has room for.
+    pub const MAX_POINTER: u16 = 0x7fff;
 }
 
 /// In a cookie, instead of an offset: none.
@@ -78,7 +97,30 @@ impl MachineSite {
             Some(offset) => offset as u64,
             None => NONE,
         };
-        self.state_offset as u64 | asynchronous << 16 | (self.primitives as u64) << 32
+        let (pointer, offset) = match self.random {
+            Some(RandomPlace { pointer, offset }) => match pointer {
+                Some(pointer) => (pointer as u64, offset as u64),
+                None => (0, offset as u64),
+            },
+            None => (0, 0),
+        };
+        self.state_offset as u64
+            | asynchronous << 16
+            | (self.primitives as u64) << 32
+            | pointer << 33
+            | offset << 48
+    }
+
+    const fn random(cookie: u64) -> Option<RandomPlace> {
+        let offset = (cookie >> 48) as u16;
+        if offset == 0 {
+            return None;
+        }
+        let pointer = (cookie >> 33) as u16 & RandomPlace::MAX_POINTER;
+        Some(RandomPlace {
+            pointer: if pointer == 0 { None } else { Some(pointer) },
+            offset,
+        })
     }
 
     /// From an attach cookie.
@@ -92,6 +134,7 @@ impl MachineSite {
                 Some(asynchronous as u16)
             },
             primitives: cookie >> 32 & 1 == 1,
+            random: Self::random(cookie),
         }
     }
 }
@@ -102,11 +145,24 @@ mod tests {
 
     #[test]
     fn a_cookie_keeps_what_is_in_it() {
-        for async_offset in [None, Some(0x9f1)] {
+        let offset = 0xffff;
+        let pointer = Some(RandomPlace::MAX_POINTER);
+        for (async_offset, random) in [
+            (None, None),
+            (Some(0x9f1), Some(RandomPlace { pointer, offset })),
+            (
+                Some(0),
+                Some(RandomPlace {
+                    pointer: None,
+                    offset: 1,
+                }),
+            ),
+        ] {
             let site = MachineSite {
                 state_offset: 0x48,
                 async_offset,
                 primitives: async_offset.is_some(),
+                random,
             };
             assert_eq!(MachineSite::from_cookie(site.to_cookie()), site);
         }

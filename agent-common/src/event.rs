@@ -118,9 +118,12 @@ pub struct LibraryEvent {
     pub flags: u32,
     /// Zero.
     pub padding: u32,
+    /// The first eight bytes of the random of the server's hello, as they are in memory; of no meaning
+    /// before there is one.
+    pub random: u64,
 }
 
-const _: () = assert!(size_of::<LibraryEvent>() == 64);
+const _: () = assert!(size_of::<LibraryEvent>() == 72);
 
 /// [`LibraryEvent::flags`]: the call begins its handshake.
 pub const LIBRARY_BEGINS: u32 = 1 << 0;
@@ -130,6 +133,10 @@ pub const LIBRARY_EXACT: u32 = 1 << 1;
 /// [`LibraryEvent::flags`]: it is known where the library has its primitives done, so that what was not
 /// timed in a window was not done.
 pub const LIBRARY_PRIMITIVES: u32 = 1 << 2;
+/// [`LibraryEvent::flags`]: `random` is that of the `SSL`, which is a server's if [`LIBRARY_SERVER`] is set.
+pub const LIBRARY_RANDOM: u32 = 1 << 3;
+/// [`LibraryEvent::flags`]: of the end that accepts.
+pub const LIBRARY_SERVER: u32 = 1 << 4;
 
 /// A cryptographic primitive was done inside a handshake call. The header's time is that of its end.
 #[repr(C)]

@@ -4,7 +4,8 @@
 mod core_support;
 
 use core_support::*;
-use resumetry::core::record::{Handshake, Source};
+use resumetry::core::decode::CallRandom;
+use resumetry::core::record::{Handshake, Role, Source};
 use resumetry::core::tracker::Limits;
 
 /// A recorded handshake that is followed, and what comes behind it.
@@ -211,4 +212,67 @@ fn flight_of_another_connection_does_not_join_the_thread_s_last_call() {
     let record = record(&wire);
     assert_eq!(record.cpu_ns, None);
     assert_eq!(record.handshake_source, Some(Source::Wire));
+}
+
+/// TLS on memory buffers: each of two threads sends what the other one's call wrote, as it may be where
+/// work goes to whoever is free.
+fn swapped(names: [&str; 2], ends: [End; 2]) -> Vec<Handshake> {
+    let mut wires = [Wire::new(50_000), Wire::new(50_001)];
+    let own = [SSL, SSL + 4096];
+    for (index, wire) in wires.iter_mut().enumerate() {
+        let flights = flights(names[index]);
+        wire.thread += index as u64;
+        wire.sends_after_calls = true;
+        wire.observed = ends[index];
+        // Behind the headers of record and message, and the version.
+        let random = u64::from_ne_bytes(*flights[1].1[11..].first_chunk().unwrap());
+        let told = |server| {
+            Some(CallRandom {
+                is_server: ends[index] == Server,
+                server,
+            })
+        };
+        for (number, (from, bytes)) in flights.iter().enumerate() {
+            let is_own = *from == ends[index];
+            wire.ssl = own[index];
+            // Before there is a ServerHello, what is there may be anything.
+            wire.random = told(if number == 0 { 7 } else { random });
+            if is_own && number < 3 {
+                wire.call(if number == 2 { 1 } else { -1 });
+            }
+            wire.ssl = own[1 - index];
+            wire.send(*from, bytes).wait(MILLISECOND);
+            if number == 2 && !is_own {
+                wire.ssl = own[index];
+                wire.call(1);
+            }
+        }
+    }
+    let mut events = Vec::new();
+    for step in 0..wires[0].events.len().max(wires[1].events.len()) {
+        let next = wires.iter().filter_map(|wire| wire.events.get(step));
+        events.extend(next.cloned());
+    }
+    run_events(&events, 2 * SECOND, 0).0
+}
+
+#[test]
+fn random_of_the_server_joins_what_the_threads_mix_up() {
+    let records = swapped(["tls13_full", "tls13_full_no_tickets"], [Server, Server]);
+    assert_eq!(records.len(), 2);
+    for record in records {
+        assert_eq!(record.cpu_ns, Some(2_000));
+        assert_eq!(record.handshake_source, Some(Source::Library));
+    }
+}
+
+#[test]
+fn random_of_both_ends_is_of_the_right_one() {
+    // On loopback, within one process.
+    let records = swapped(["tls13_full", "tls13_full"], [Server, Client]);
+    assert_eq!(records.len(), 2);
+    for record in records {
+        let expected = (record.role == Role::Server).then_some(2_000);
+        assert_eq!(record.cpu_ns, expected);
+    }
 }

@@ -10,7 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use agent_common::{call::MachineSite, primitive};
+use agent_common::call::{MachineSite, RandomPlace};
+use agent_common::primitive;
 use proptest::prelude::*;
 use resumetry::host::openssl::{
     Field, InspectError, Layout, Machine, ReadError, Unit, inspect, inspect_file,
@@ -67,13 +68,38 @@ fn field(offset: u16, bytes: u8) -> Field {
 }
 
 /// Seen in the disassembly: what both `ossl_statem_accept` and `ossl_statem_connect` jump to, its
-/// only call of `BUF_MEM_free`, and the fields that it and `SSL_do_handshake` ask for.
+/// only call of `BUF_MEM_free`, the fields that it and `SSL_do_handshake` ask for, and what
+/// `SSL_get_server_random` copies.
 #[test]
 fn finds_the_state_machine_of_each_release() {
-    for (release, name, begin, end, state_offset, async_offset) in [
-        ("bullseye", "libssl.so.1.1", 0x4e360, 0x4e4b8, 0x48, 0x5d9),
-        ("bookworm", "libssl.so.3", 0x65ee0, 0x66028, 0x48, 0x9f1),
-        ("trixie", "libssl.so.3", 0xb4830, 0xb4a86, 0x98, 0x9b9),
+    for (release, name, begin, end, state_offset, async_offset, random) in [
+        (
+            "bullseye",
+            "libssl.so.1.1",
+            0x4e360,
+            0x4e4b8,
+            0x48,
+            0x5d9,
+            (Some(0xa8), 0x98),
+        ),
+        (
+            "bookworm",
+            "libssl.so.3",
+            0x65ee0,
+            0x66028,
+            0x48,
+            0x9f1,
+            (None, 0x140),
+        ),
+        (
+            "trixie",
+            "libssl.so.3",
+            0xb4830,
+            0xb4a86,
+            0x98,
+            0x9b9,
+            (None, 0x168),
+        ),
     ] {
         let machine = Machine {
             begin,
@@ -82,6 +108,10 @@ fn finds_the_state_machine_of_each_release() {
                 state_offset,
                 async_offset: Some(async_offset),
                 primitives: true,
+                random: Some(RandomPlace {
+                    pointer: random.0,
+                    offset: random.1,
+                }),
             },
         };
         assert_eq!(layout(release, name).machine, Ok(machine), "{release}");

@@ -21,9 +21,15 @@ pub struct ScriptServer {
 }
 
 impl ScriptServer {
-    /// Python's `ssl` on `MemoryBIO`, as asyncio uses it. It measures itself.
-    pub fn python(files: &Files) -> Result<Self> {
-        Self::start(python(include_str!("programs/memory_server.py")), files)
+    /// Python's `ssl` on `MemoryBIO`, as asyncio uses it. It measures itself. Where `swapped`, in two
+    /// threads that send each other's output, and serve two clients in step.
+    pub fn python(files: &Files, swapped: bool) -> Result<Self> {
+        let last: &[_] = if swapped { &["swapped"] } else { &[] };
+        Self::start_with(
+            python(include_str!("programs/memory_server.py")),
+            files,
+            last,
+        )
     }
 
     /// asyncio itself.
@@ -39,10 +45,15 @@ impl ScriptServer {
     }
 
     /// A program that takes a certificate and its key, and prints its port.
-    pub fn start(mut command: Command, files: &Files) -> Result<Self> {
+    pub fn start(command: Command, files: &Files) -> Result<Self> {
+        Self::start_with(command, files, &[])
+    }
+
+    fn start_with(mut command: Command, files: &Files, last: &[&str]) -> Result<Self> {
         let mut child = command
             .arg(&files.certificate)
             .arg(&files.key)
+            .args(last)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -125,11 +125,71 @@ fn python_on_buffers_in_memory_is_timed_too() {
     let (name, files) = &names.served[1];
     let agent = Agent::start(["trace", "--format", "json"]).unwrap();
     undisturbed::measure(|| {
-        let server = ScriptServer::python(files).unwrap();
+        let server = ScriptServer::python(files, false).unwrap();
         let (ratio, known) = compare(&agent, name, server.port, "Python", || server.times());
         assert!((0.97..1.03).contains(&ratio), "{ratio}");
         assert!(known >= 98, "{known} % are known");
     });
+}
+
+/// Who sends has called the library for another connection since, so that only the random of the server
+/// tells whose call it was.
+#[test]
+fn each_connection_has_its_own_time_where_threads_send_for_each_other() {
+    let names = Names::new().unwrap();
+    let (name, files) = &names.served[1];
+    let agent = Agent::start(["trace", "--format", "json"]).unwrap();
+    undisturbed::measure(|| {
+        let server = ScriptServer::python(files, true).unwrap();
+        // A full handshake costs several times as much as one that resumes.
+        let asks = [false, true].map(|resume| Ask {
+            resume,
+            ..Ask::FULL
+        });
+        let made: Vec<u16> = std::thread::scope(|scope| {
+            let clients = asks.map(|ask| {
+                let port = server.port;
+                scope.spawn(move || connect_each(port, name, ask))
+            });
+            clients.map(|client| client.join().unwrap()).concat()
+        });
+        let all = wait::until(Duration::from_secs(30), || {
+            let records = records(&agent, server.port);
+            made.iter().all(|port| records.contains_key(port))
+        });
+        assert!(all);
+        let (records, times) = (records(&agent, server.port), server.times());
+        let ratios: Vec<f64> = made
+            .iter()
+            .filter_map(|port| {
+                let seconds = records[port].cpu.handshake_seconds?;
+                Some(seconds * 1e9 / times[port] as f64)
+            })
+            .collect();
+        let right = ratios.iter().filter(|ratio| (0.8..1.25).contains(*ratio));
+        let (made, known, right) = (made.len(), ratios.len(), right.count());
+        println!("swapped: {known} of {made} known, {right} right");
+        assert!(known * 100 >= made * 95, "{known} of {made} are known");
+        assert!(
+            right * 100 >= known * 95,
+            "{right} of {known} are right: {ratios:?}"
+        );
+    });
+}
+
+/// Connections of one client, one after the other; the port of each.
+fn connect_each(server: u16, name: &str, ask: Ask<'_>) -> Vec<u16> {
+    let client = Client::new(Profile {
+        versions: Versions::Tls13,
+        server_name: Some(name.to_owned()),
+        ..Profile::default()
+    })
+    .unwrap();
+    let ports = (0..CONNECTIONS).map(|_| {
+        let moments = client.first_byte(|| dial(server), &ask).unwrap();
+        moments.client.port()
+    });
+    ports.collect()
 }
 
 /// Node never calls `SSL_do_handshake`, and mostly holds OpenSSL inside of itself.

@@ -11,10 +11,12 @@
 use aya_log_ebpf::warn;
 
 use agent_common::{
-    call::{CALL_BEGINS, CALL_TIMED, Call, MAX_FRAME, MachineSite, STATE_WORDS, state},
+    call::{
+        CALL_BEGINS, CALL_SERVER, CALL_TIMED, Call, MAX_FRAME, MachineSite, STATE_WORDS, state,
+    },
     event::{
-        EventHeader, KIND_LIBRARY, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LibraryEvent,
-        NO_CPU_TIME,
+        EventHeader, KIND_LIBRARY, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES,
+        LIBRARY_RANDOM, LIBRARY_SERVER, LibraryEvent, NO_CPU_TIME,
     },
     hits, stats,
 };
@@ -58,12 +60,14 @@ pub fn machine_begin(context: ProbeContext) -> u32 {
         leave_alone();
         return 0;
     }
-    let begins = if words[state::FLOW] == state::FLOW_UNINITED {
-        CALL_BEGINS
-    } else {
-        0
-    };
-    enter(&context, ssl, begins);
+    let mut flags = 0;
+    if words[state::FLOW] == state::FLOW_UNINITED {
+        flags |= CALL_BEGINS;
+    }
+    if context.arg::<u32>(1) == Some(1) {
+        flags |= CALL_SERVER;
+    }
+    enter(&context, ssl, flags);
     0
 }
 
@@ -91,7 +95,15 @@ pub fn machine_end(context: ProbeContext) -> u32 {
     } else {
         0
     };
-    report(task, &call, i32::from(is_done), LIBRARY_EXACT | primitives);
+    let random = random_of(call.ssl, site);
+    let known = if random.is_some() { LIBRARY_RANDOM } else { 0 };
+    report(
+        task,
+        &call,
+        i32::from(is_done),
+        LIBRARY_EXACT | primitives | known,
+        random.unwrap_or(0),
+    );
     0
 }
 
@@ -111,7 +123,7 @@ pub fn handshake_return(context: RetProbeContext) -> u32 {
     hit(hits::HANDSHAKE_RETURN);
     let task = bpf_get_current_pid_tgid();
     if let Some(call) = leave(task) {
-        report(task, &call, context.ret(), 0);
+        report(task, &call, context.ret(), 0, 0);
     }
     0
 }
@@ -184,7 +196,7 @@ fn leave_alone() {
 
 /// Hands a call over.
 #[inline(always)]
-fn report(task: u64, call: &Call, result: i32, flags: u32) {
+fn report(task: u64, call: &Call, result: i32, mut flags: u32, random: u64) {
     // SAFETY: the helpers have no preconditions.
     let (time_ns, cpu) = unsafe { (bpf_ktime_get_ns(), bpf_get_smp_processor_id() as u16) };
     let cpu_ns = match account::thread() {
@@ -196,11 +208,12 @@ fn report(task: u64, call: &Call, result: i32, flags: u32) {
         ),
         _ => None,
     };
-    let begins = if call.flags & CALL_BEGINS != 0 {
-        LIBRARY_BEGINS
-    } else {
-        0
-    };
+    if call.flags & CALL_BEGINS != 0 {
+        flags |= LIBRARY_BEGINS;
+    }
+    if call.flags & CALL_SERVER != 0 {
+        flags |= LIBRARY_SERVER;
+    }
     match EVENTS.reserve::<LibraryEvent>(0) {
         Some(mut entry) => {
             entry.write(LibraryEvent {
@@ -215,8 +228,9 @@ fn report(task: u64, call: &Call, result: i32, flags: u32) {
                 cpu_ns: cpu_ns.unwrap_or(NO_CPU_TIME),
                 result,
                 number: call.number,
-                flags: flags | begins,
+                flags,
                 padding: 0,
+                random,
             });
             emit::submit(entry);
             count(stats::LIBRARY_EVENTS);
@@ -237,6 +251,21 @@ fn state_of(ssl: u64, site: MachineSite) -> Option<[u32; STATE_WORDS]> {
     let address = ssl.wrapping_add(u64::from(site.state_offset));
     // SAFETY: the helper checks the address.
     unsafe { bpf_probe_read_user(address as *const [u32; STATE_WORDS]) }.ok()
+}
+
+/// The first bytes of the random of the server's hello, or what is in their place before there is one.
+#[inline(always)]
+fn random_of(ssl: u64, site: MachineSite) -> Option<u64> {
+    let place = site.random?;
+    let mut holder = ssl;
+    if let Some(pointer) = place.pointer {
+        let address = ssl.wrapping_add(u64::from(pointer));
+        // SAFETY: the helper checks the address.
+        holder = unsafe { bpf_probe_read_user(address as *const u64) }.ok()?;
+    }
+    let address = holder.wrapping_add(u64::from(place.offset));
+    // SAFETY: as above.
+    unsafe { bpf_probe_read_user(address as *const u64) }.ok()
 }
 
 /// Whether the library may leave its stack in mid-call; also where that cannot be told.

@@ -4,9 +4,9 @@ use core::mem::{offset_of, size_of};
 
 use agent_common::event::{
     EGRESS, EventHeader, ExecEvent, KIND_DATAGRAM, KIND_EXEC, KIND_LIBRARY, KIND_PRIMITIVE,
-    KIND_SEGMENT, KIND_TICKET, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LibraryEvent,
-    NO_CPU_TIME, PrimitiveEvent, SegmentEvent, TICKET_KEY_KNOWN, TICKET_LOOKUP, TICKET_NANOSECONDS,
-    TICKET_SESSION, TicketEvent,
+    KIND_SEGMENT, KIND_TICKET, LIBRARY_BEGINS, LIBRARY_EXACT, LIBRARY_PRIMITIVES, LIBRARY_RANDOM,
+    LIBRARY_SERVER, LibraryEvent, NO_CPU_TIME, PrimitiveEvent, SegmentEvent, TICKET_KEY_KNOWN,
+    TICKET_LOOKUP, TICKET_NANOSECONDS, TICKET_SESSION, TicketEvent,
 };
 use agent_common::flow::FlowKey;
 use agent_common::primitive;
@@ -54,6 +54,16 @@ pub struct LibraryCall {
     pub is_exact: bool,
     /// It is known where the library has primitives done.
     pub has_primitives: bool,
+    /// Of the library's own connection: that tells it from all others.
+    pub random: Option<CallRandom>,
+}
+
+/// What the library has of its connection's hellos after a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallRandom {
+    pub is_server: bool,
+    /// As [`ServerHello::random`](crate::core::tls::server_hello::ServerHello::random), once there is one.
+    pub server: u64,
 }
 
 /// A cryptographic primitive, see [`PrimitiveEvent`] for each field.
@@ -182,6 +192,10 @@ pub fn decode(bytes: &[u8]) -> Result<Event<'_>, DecodeError> {
                 begins: flags & LIBRARY_BEGINS != 0,
                 is_exact: flags & LIBRARY_EXACT != 0,
                 has_primitives: flags & LIBRARY_PRIMITIVES != 0,
+                random: (flags & LIBRARY_RANDOM != 0).then(|| CallRandom {
+                    is_server: flags & LIBRARY_SERVER != 0,
+                    server: u64_at(fixed, offset_of!(LibraryEvent, random)),
+                }),
             }))
         }
         KIND_TICKET => {

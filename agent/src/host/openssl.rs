@@ -9,6 +9,7 @@ mod image;
 mod lookup;
 mod machine;
 mod primitives;
+mod random;
 mod state;
 mod tickets;
 

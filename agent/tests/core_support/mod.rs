@@ -7,7 +7,7 @@ use agent_common::event::{
     SEGMENT_HELLO, SEGMENT_LAST, SEGMENT_RST,
 };
 use agent_common::flow::FlowKey;
-use resumetry::core::decode::{Datagram, Event, LibraryCall, Segment};
+use resumetry::core::decode::{CallRandom, Datagram, Event, LibraryCall, Segment};
 use resumetry::core::fingerprint::Fingerprinter;
 use resumetry::core::record::{Handshake, ServerName};
 use resumetry::core::tracker::{Limits, Tracker, TrackerStats};
@@ -48,8 +48,12 @@ pub struct Wire {
     pub key: FlowKey,
     pub observed: End,
     pub ssl: u64,
+    /// The thread that calls the library, and sends.
+    pub thread: u64,
     /// The observed end sends what an earlier call wrote to memory.
     pub sends_after_calls: bool,
+    /// What the library tells of its connection.
+    pub random: Option<CallRandom>,
     /// Followed to its first response.
     pub is_followed: bool,
     pub now_ns: u64,
@@ -82,7 +86,9 @@ impl Wire {
             key: key(remote_port),
             observed: Server,
             ssl: 0,
+            thread: 7,
             sends_after_calls: false,
+            random: None,
             is_followed: false,
             now_ns: SECOND,
             // The client's sequence numbers wrap around early.
@@ -107,7 +113,7 @@ impl Wire {
                 0
             },
             pid_tgid: if is_egress {
-                u64::from(PID) << 32 | 7
+                u64::from(PID) << 32 | self.thread
             } else {
                 0
             },
@@ -195,7 +201,7 @@ impl Wire {
         self.events.push(Owned::Library(LibraryCall {
             time_ns: self.now_ns,
             entry_ns: self.now_ns,
-            pid_tgid: u64::from(PID) << 32 | 7,
+            pid_tgid: u64::from(PID) << 32 | self.thread,
             ssl: self.ssl,
             cpu_ns: Some(1_000),
             result,
@@ -203,6 +209,7 @@ impl Wire {
             begins: self.calls == 1,
             is_exact: false,
             has_primitives: true,
+            random: self.random,
         }));
         self
     }

@@ -29,6 +29,8 @@ pub struct ServerHello {
     /// Selected version; drafts count as TLS 1.3.
     pub version: u16,
     pub is_retry: bool,
+    /// The first eight bytes of its random, as a number of the host.
+    pub random: u64,
     pub session_id: SessionId,
     pub cipher: u16,
     /// Group of key_share.
@@ -51,7 +53,7 @@ impl ServerHello {
         if legacy_version >> 8 != 3 && !is_old_draft {
             return Err(InvalidMessage::OutOfRange);
         }
-        let is_retry = reader.take(32)? == RETRY_RANDOM;
+        let random = reader.take(32)?;
         let session_id = match is_old_draft {
             true => SessionId::default(),
             false => SessionId::read(&mut reader)?,
@@ -62,7 +64,10 @@ impl ServerHello {
         }
         let mut hello = Self {
             version: normal_version(legacy_version),
-            is_retry,
+            is_retry: random == RETRY_RANDOM,
+            random: random
+                .first_chunk()
+                .map_or(0, |start| u64::from_ne_bytes(*start)),
             session_id,
             cipher,
             group: None,

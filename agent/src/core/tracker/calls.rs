@@ -30,6 +30,8 @@ pub struct Call {
     pub is_exact: bool,
     /// It is known where the library has primitives done.
     pub has_primitives: bool,
+    /// It is known what the library has of its connection's hellos.
+    pub tells_random: bool,
 }
 
 /// On-CPU time of a handshake so far, nanoseconds; `None` where its beginning was not seen, or another
@@ -109,12 +111,13 @@ impl Calls {
         calls.push(call);
     }
 
-    /// True where the last call kept of a connection began after `since_ns`.
+    /// True where the last call kept of a connection began after `since_ns`, and the library tells no
+    /// better which connection that is.
     pub fn are_pending(&self, name: Name, since_ns: u64) -> bool {
         self.pending
             .get(&name)
             .and_then(|calls| calls.last())
-            .is_some_and(|last| last.entry_ns >= since_ns)
+            .is_some_and(|last| last.entry_ns >= since_ns && !last.tells_random)
     }
 
     /// Hands over the calls of a connection that began since `since_ns`; an `SSL*` may have had
@@ -185,6 +188,7 @@ mod tests {
             is_end: false,
             is_exact: true,
             has_primitives: true,
+            tells_random: false,
         }
     }
 

@@ -7,11 +7,12 @@ pub use library::LibraryEnd;
 use agent_common::event::{INGRESS, SEGMENT_FIN, SEGMENT_FOLLOWED, SEGMENT_LAST, SEGMENT_RST};
 use agent_common::flow::FlowKey;
 
-use super::calls::{Calls, CpuTime, PrimitiveTimes};
+use super::calls::{Calls, CpuTime, Name, PrimitiveTimes};
 use super::conversation::{Conversation, End, Moment};
 use super::decisions::Decisions;
 use super::describe::{Setting, describe};
 use super::opening::Opening;
+use super::randoms::Random;
 use crate::core::decode::Segment;
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::record::{Failure, Handshake, Role, Transport};
@@ -69,7 +70,9 @@ pub struct Flow {
     is_followed: bool,
     pub pid: Option<u32>,
     /// Process and `SSL*`, where the library tap named them.
-    pub library: Option<(u32, u64)>,
+    pub library: Option<Name>,
+    /// What its `SSL*` is known by, once it was asked for.
+    pub random: Option<Random>,
     /// On-CPU time of the calls of its handshake.
     cpu: CpuTime,
     /// The same by cryptographic primitive.
@@ -98,6 +101,7 @@ impl Flow {
             is_followed: false,
             pid: None,
             library: None,
+            random: None,
             cpu: None,
             primitives: Some(Default::default()),
             ending: None,
@@ -125,6 +129,7 @@ impl Flow {
         self.is_followed = hello.flags & SEGMENT_FOLLOWED != 0;
         self.pid = None;
         self.library = None;
+        self.random = None;
         self.cpu = None;
         self.primitives = Some(Default::default());
         self.ending = None;
@@ -295,6 +300,19 @@ impl Flow {
         {
             self.talk.decided = Some(decided);
         }
+    }
+
+    /// What its `SSL*` would be known by, the first time that it is known.
+    pub fn newly_known_random(&mut self) -> Option<Random> {
+        if self.library.is_some() || self.random.is_some() || self.is_done {
+            return None;
+        }
+        self.random = Some(Random {
+            process: self.pid?,
+            is_server: self.role == Role::Server,
+            server: self.talk.server.as_ref()?.random,
+        });
+        self.random
     }
 
     /// When this connection began at the latest, CLOCK_MONOTONIC nanoseconds: when TCP was established or,

@@ -10,25 +10,25 @@ mod decisions;
 mod describe;
 mod early;
 mod flow;
+mod joining;
 mod opening;
 mod proxy_protocol;
 mod quic;
+mod randoms;
 mod table;
 
 use std::collections::HashMap;
 
-use agent_common::event::{
-    EGRESS, SEGMENT_AFTER_CALL, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
-};
-use agent_common::flow::FlowKey;
+use agent_common::event::{EGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST};
 
-use self::calls::{Call, Calls, Primitive};
+use self::calls::{Calls, Name};
 use self::decisions::{Decided, Decisions};
 use self::early::EarlySegments;
-use self::flow::{Ending, LibraryEnd, Verdict};
+use self::flow::{Ending, Verdict};
 use self::quic::Quic;
+use self::randoms::Randoms;
 use self::table::{Queue, Slot, Table};
-use super::decode::{Event, LibraryCall, PrimitiveCall, Segment};
+use super::decode::{Event, Segment};
 use super::fingerprint::Fingerprinter;
 use super::record::Handshake;
 use super::weak_keys::WeakKeys;
@@ -133,7 +133,8 @@ pub struct Tracker {
     quic: Quic,
     early: EarlySegments,
     /// The latest flow that a thread handshakes on, by process and `SSL*`.
-    by_library: HashMap<(u32, u64), Slot, ahash::RandomState>,
+    by_library: HashMap<Name, Slot, ahash::RandomState>,
+    randoms: Randoms,
     decisions: Decisions,
     calls: Calls,
     /// Added to CLOCK_MONOTONIC it gives Unix time, nanoseconds.
@@ -155,6 +156,7 @@ impl Tracker {
             table: Table::default(),
             quic: Quic::default(),
             by_library: HashMap::default(),
+            randoms: Randoms::default(),
             decisions: Decisions::default(),
             calls: Calls::default(),
             wall_offset_ns: 0,
@@ -344,91 +346,8 @@ impl Tracker {
             return;
         }
         flow.segment(segment, self.limits.bytes_per_flow);
+        self.join_by_random(slot);
         self.settle(slot, sink);
-    }
-
-    /// Ties a flow to its process and, where the library tap names one, its `SSL*`. The first
-    /// segment decides: later data may leave in the context of the peer, on its acknowledgment.
-    fn join(&mut self, slot: Slot, segment: &Segment<'_>) {
-        let pid = process_id(segment.pid_tgid);
-        let flow = self.table.flow(slot);
-        if flow.is_done || flow.library.is_some() || flow.pid.is_some_and(|known| known != pid) {
-            return;
-        }
-        flow.pid = Some(pid);
-        let name = (pid, segment.ssl);
-        if segment.ssl == 0 || !self.is_its_call(slot, segment, name) {
-            return;
-        }
-        self.table.flow(slot).library = Some(name);
-        // On loopback the other end may have sent this for us; the name is then its own.
-        if let Some(&other) = self.by_library.get(&name)
-            && self.table.flow(other).key == mirror(&segment.key)
-        {
-            let flow = self.table.flow(slot);
-            flow.library = None;
-            flow.pid = None;
-            return;
-        }
-        self.by_library.insert(name, slot);
-        let flow = self.table.flow(slot);
-        for call in self.calls.take(name, flow.began_ns()) {
-            flow.add_call(&call);
-        }
-        for primitive in self.calls.take_primitives(name, flow.began_ns()) {
-            flow.add_primitive(&primitive);
-        }
-    }
-
-    /// The thread sends within a call, or what its last call wrote to memory: then that one must
-    /// have begun after the ClientHello came, and be of no other flow.
-    fn is_its_call(&mut self, slot: Slot, segment: &Segment<'_>, name: (u32, u64)) -> bool {
-        if segment.flags & SEGMENT_AFTER_CALL == 0 {
-            return true;
-        }
-        let hello_ns = self.table.flow(slot).hello_ns();
-        !self.by_library.contains_key(&name)
-            && hello_ns.is_some_and(|hello_ns| self.calls.are_pending(name, hello_ns))
-    }
-
-    fn primitive(&mut self, call: &PrimitiveCall) {
-        let name = (process_id(call.pid_tgid), call.ssl);
-        let primitive = Primitive {
-            entry_ns: call.entry_ns,
-            cpu_ns: call.cpu_ns,
-            kind: call.primitive,
-        };
-        match self.by_library.get(&name) {
-            Some(&slot) => self.table.flow(slot).add_primitive(&primitive),
-            None => self.calls.keep_primitive(name, primitive),
-        }
-    }
-
-    fn library(&mut self, call: &LibraryCall, sink: Sink<'_>) {
-        let name = (process_id(call.pid_tgid), call.ssl);
-        self.calls.count(call.pid_tgid, call.number, call.time_ns);
-        let returned = Call {
-            entry_ns: call.entry_ns,
-            return_ns: call.time_ns,
-            cpu_ns: call.cpu_ns,
-            begins: call.begins,
-            is_end: call.result == 1,
-            is_exact: call.is_exact,
-            has_primitives: call.has_primitives,
-        };
-        let Some(&slot) = self.by_library.get(&name) else {
-            return self.calls.keep(name, returned);
-        };
-        let flow = self.table.flow(slot);
-        flow.add_call(&returned);
-        if !returned.is_end {
-            return;
-        }
-        match flow.library_finished(&returned, self.calls.pauses(name.0)) {
-            LibraryEnd::Finished => self.settle(slot, sink),
-            LibraryEnd::Paused => self.calls.note_pause(name.0),
-            LibraryEnd::Ignored => {}
-        }
     }
 
     /// Finishes a flow, or lets it wait for what is missing.
@@ -513,14 +432,6 @@ impl Tracker {
         self.table.remove(slot);
     }
 
-    fn release_name(&mut self, slot: Slot) {
-        if let Some(name) = self.table.flow(slot).library.take()
-            && self.by_library.get(&name) == Some(&slot)
-        {
-            self.by_library.remove(&name);
-        }
-    }
-
     /// Makes room: first what is finished or established, then what nothing can be told of yet.
     fn evict(&mut self, sink: Sink<'_>) {
         let settled = self.table.front(Queue::Lingering);
@@ -532,21 +443,5 @@ impl Tracker {
             self.stats.lost_evicted += 1;
             self.forget(slot);
         }
-    }
-}
-
-/// The process (tgid) of `bpf_get_current_pid_tgid()`.
-fn process_id(pid_tgid: u64) -> u32 {
-    (pid_tgid >> 32) as u32
-}
-
-/// The same connection as its other end names it.
-fn mirror(key: &FlowKey) -> FlowKey {
-    FlowKey {
-        local_address: key.remote_address,
-        remote_address: key.local_address,
-        local_port: key.remote_port,
-        remote_port: key.local_port,
-        ..*key
     }
 }

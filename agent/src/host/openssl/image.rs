@@ -26,7 +26,7 @@ const MAX_SEGMENTS: usize = 32;
 const MAX_INSTRUCTION_BYTES: usize = 15;
 
 /// Every name that means something here, longest `NAME_BYTES`.
-const NAMES: [&str; 45] = [
+const NAMES: [&str; 47] = [
     "ASYNC_get_current_job",
     "BUF_MEM_free",
     "CRYPTO_THREAD_read_lock",
@@ -55,6 +55,8 @@ const NAMES: [&str; 45] = [
     "SSL_SESSION_get_time_ex",
     "SSL_SESSION_get_timeout",
     "SSL_do_handshake",
+    "SSL_get_client_random",
+    "SSL_get_server_random",
     "SSL_get_session",
     "SSL_get_state",
     "SSL_has_matching_session_id",

@@ -22,6 +22,7 @@ use thiserror::Error;
 
 use super::accessor;
 use super::image::{Image, Target};
+use super::random;
 
 /// Words of the table that are looked at; it has 30 in OpenSSL 1.1.1 and 3.5.
 const MAX_WORDS: u64 = 16;
@@ -194,6 +195,7 @@ fn find_state(image: &Image<'_>, start: u64) -> Result<MachineSite, MachineError
         state_offset,
         async_offset: async_mode(image)?,
         primitives: false,
+        random: random::find(image),
     })
 }
 
@@ -238,7 +240,7 @@ fn async_mode(image: &Image<'_>) -> Result<Option<u16>, MachineError> {
     }
 }
 
-fn immediate(instruction: &Instruction) -> Option<u64> {
+pub(super) fn immediate(instruction: &Instruction) -> Option<u64> {
     let is_immediate = matches!(
         instruction.op1_kind(),
         OpKind::Immediate8
@@ -251,7 +253,7 @@ fn immediate(instruction: &Instruction) -> Option<u64> {
 }
 
 /// The instructions of a function, one after the other, up to the next function.
-fn body<'a>(image: &'a Image<'_>, start: u64) -> impl Iterator<Item = Instruction> + 'a {
+pub(super) fn body<'a>(image: &'a Image<'_>, start: u64) -> impl Iterator<Item = Instruction> + 'a {
     let mut address = start;
     std::iter::from_fn(move || {
         let goes_on = address == start || !image.is_start(address);
