@@ -30,7 +30,6 @@ pub const PHASE_OPEN: u8 = 0;
 pub const PHASE_HANDSHAKE: u8 = 1;
 /// [`FlowState::phase`]: no TLS, or past its handshake; nothing of it is looked at any more.
 pub const PHASE_OVER: u8 = 2;
-
 /// [`FlowState::phase`]: it began like a protocol that may go over to TLS; a ClientHello may come.
 pub const PHASE_UPGRADE: u8 = 3;
 
@@ -55,8 +54,8 @@ pub struct FlowState {
     pub followed: u8,
     /// Segments of the server seen since that may hold its first response.
     pub answers: u8,
-    /// Zero.
-    pub padding: u8,
+    /// 1 when TLS began after something else was said: it may end, and begin again.
+    pub upgraded: u8,
 }
 
 const _: () = assert!(size_of::<FlowState>() == 24);
@@ -74,7 +73,7 @@ impl FlowState {
             phase,
             followed: 0,
             answers: 0,
-            padding: 0,
+            upgraded: 0,
         }
     }
 }

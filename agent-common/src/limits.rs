@@ -9,6 +9,11 @@ pub const CAPTURE_BYTES: u32 = 16 * 1024;
 /// leave the filter at once.
 pub const HANDSHAKE_BYTES: u64 = 64 * 1024;
 
+/// Up to this turn a ClientHello belongs to the handshake that its connection is in: the third holds the
+/// second one after a HelloRetryRequest. A handshake that ends in the second, with an alert, needs two
+/// more before another can begin.
+pub const HELLO_TURNS: u16 = 4;
+
 /// Changes of direction after which the kernel forgets a flow whatever it sends. TLS 1.2 needs 6
 /// up to its first response byte, TLS 1.3 with HelloRetryRequest 6.
 pub const MAX_TURNS: u16 = 8;
@@ -57,8 +62,8 @@ pub const MAX_TASKS: u32 = 16 * 1024;
 /// of 10 KiB each.
 pub const RING_BYTES: u32 = 8 * 1024 * 1024;
 
-/// Segments with data, of both ends, in which a connection may go over to TLS. SMTP, IMAP and XMPP need
-/// six to ten; one that does not is let go for good.
+/// Segments with data, of both ends, in which a connection may go over to TLS, or do so again once TLS is
+/// over. SMTP, IMAP and XMPP need six to ten; one that does not is let go for good.
 pub const MAX_UPGRADE_SEGMENTS: u16 = 48;
 
 /// Pairs of addresses and ports between which QUIC handshakes take place; the least recently used is

@@ -50,6 +50,11 @@ fn packet(from: End, sequence: [u32; 2], flags: &str, payload: &[u8]) -> Vec<u8>
 
 /// A whole connection of recorded flights, a packet a millisecond.
 fn connection(name: &str) -> Vec<Packet> {
+    conversation(flights(name))
+}
+
+/// The same of what the ends are to say.
+fn conversation(flights: Vec<(End, Vec<u8>)>) -> Vec<Packet> {
     let mut packets = Vec::new();
     let mut sequence = [7_000, u32::MAX - 100];
     let mut time = 0;
@@ -62,7 +67,7 @@ fn connection(name: &str) -> Vec<Packet> {
     add(Server, sequence, "SA", &[]);
     sequence[1] = sequence[1].wrapping_add(1);
     add(Client, sequence, "A", &[]);
-    for (from, bytes) in flights(name) {
+    for (from, bytes) in flights {
         for piece in bytes.chunks(SEGMENT) {
             add(from, sequence, "A", piece);
             let own = usize::from(from == Server);
@@ -374,6 +379,30 @@ fn handshakes_of_dtls_are_counted_and_left_alone() {
         .to_vec();
     let (records, contents) = read(&pcap_file(&packets, 101, false, true));
     assert_eq!((records.len(), contents.dtls_hellos), (0, 1));
+}
+
+#[test]
+fn each_handshake_of_a_connection_has_a_record() {
+    let ends = ["tls12_full", "tls12_ticket", "tls13_retry"];
+    let mut said = vec![(Server, b"220 ready\r\n".to_vec())];
+    for name in ends {
+        // In the open again, as after FTP's CCC.
+        said.push((Client, b"AUTH TLS\r\n".to_vec()));
+        said.push((Server, b"234 go on\r\n".to_vec()));
+        said.extend(flights(name));
+    }
+    let packets = ethernet(&conversation(said));
+    let twice: Vec<Packet> = packets
+        .iter()
+        .flat_map(|p| [p.clone(), p.clone()])
+        .collect();
+    for packets in [packets, twice] {
+        let (records, contents) = read(&pcap_file(&packets, ETHERNET, false, false));
+        assert_balance(&contents.flows);
+        let lines: Vec<String> = records.iter().map(line).collect();
+        let expected = ends.map(|name| line(&one(&plain(name))));
+        assert_eq!(lines, expected);
+    }
 }
 
 #[test]

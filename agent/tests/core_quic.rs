@@ -55,6 +55,9 @@ fn recorded_handshakes_are_what_they_were() {
         assert_eq!(record.pid, Some(PID), "{name}");
         assert_eq!(record.client_hello_ns, SECOND + MILLISECOND);
         let offers = record.early_data_offered;
+        // The others offer early data and have none.
+        let sends = name == "quic_early_data";
+        assert_eq!(record.early_data_sent, sends.then_some(true), "{name}");
         assert_eq!(
             record.early_data_accepted,
             (offers && record.outcome() == Outcome::Full).then_some(false),

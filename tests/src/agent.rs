@@ -150,6 +150,7 @@ pub struct Resumption {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize)]
 pub struct EarlyData {
     pub offered: Option<bool>,
+    pub sent: Option<bool>,
     pub accepted: Option<bool>,
 }
 

@@ -51,6 +51,7 @@ pub struct Made {
 
 const NO_EARLY_DATA: EarlyData = EarlyData {
     offered: Some(false),
+    sent: None,
     accepted: None,
 };
 
@@ -136,6 +137,7 @@ pub fn early(ports: [u16; 2], authority: &Identity, name: &str) -> Result<Vec<Ma
             resumed,
             early_data: EarlyData {
                 offered: Some(true),
+                sent: Some(true),
                 accepted: Some(accepted.context("the ticket allows no early data")?),
             },
         });
@@ -252,6 +254,7 @@ pub fn aioquic(said: &[Said]) -> Vec<Made> {
             resumed: said.resumed,
             early_data: EarlyData {
                 offered: Some(said.early_data_offered),
+                sent: said.early_data_sent.then_some(true),
                 accepted: said.early_data_offered.then_some(said.early_data_accepted),
             },
         })
@@ -278,6 +281,7 @@ pub fn quinn(peer: &mut Quinn, name: &str) -> Result<Vec<Made>> {
             resumed: accepted == Some(true),
             early_data: EarlyData {
                 offered: Some(accepted.is_some()),
+                sent: accepted.is_some().then_some(true),
                 accepted,
             },
         });

@@ -32,6 +32,7 @@ pub struct Said {
     pub established: bool,
     pub resumed: bool,
     pub early_data_offered: bool,
+    pub early_data_sent: bool,
     pub early_data_accepted: bool,
 }
 

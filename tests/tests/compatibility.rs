@@ -257,6 +257,10 @@ fn differences(cell: &Cell, made: &Made, record: &Record, role: &str) -> Vec<&'s
             "early data offered",
             record.early_data.offered == made.early_data.offered,
         ),
+        (
+            "early data sent",
+            record.early_data.sent == made.early_data.sent,
+        ),
         ("early data accepted", early),
         ("process", record.process.pid.is_some()),
         (

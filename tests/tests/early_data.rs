@@ -84,6 +84,7 @@ fn early_data_is_taken_or_refused_as_the_server_says() {
             );
             let early_data = EarlyData {
                 offered: Some(kind == Ask::Early),
+                sent: (kind == Ask::Early).then_some(true),
                 accepted: (kind == Ask::Early).then_some(taken),
             };
             made.push(((local, port), kind, early_data));

@@ -69,6 +69,7 @@ fn every_kind_of_connection_is_recorded_as_its_client_tells_it() {
             let accepted = (said.early_data_offered && !said.resumed).then_some(false);
             let early_data = EarlyData {
                 offered: Some(said.early_data_offered),
+                sent: said.early_data_sent.then_some(true),
                 accepted,
             };
             assert_eq!(record.early_data, early_data, "{said:?}");

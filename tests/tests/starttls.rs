@@ -1,13 +1,14 @@
 //! TLS that begins after something else was said.
 #![allow(clippy::unwrap_used, reason = "tests may panic")]
 
+use std::process::Command;
 use std::time::Duration;
 
-use resumetry_tests::agent::Agent;
+use resumetry_tests::agent::{Agent, Record};
 use resumetry_tests::nginx::{Nginx, Server};
-use resumetry_tests::ports;
 use resumetry_tests::site::Names;
 use resumetry_tests::starttls::{Dovecot, Postgres, Upgrade, connect_proxy, s_client};
+use resumetry_tests::{ports, wait};
 use rustix::process::Signal;
 
 const MAIL: Upgrade = Upgrade {
@@ -15,6 +16,52 @@ const MAIL: Upgrade = Upgrade {
     proxy: None,
     goodbye: "QUIT\r\n",
 };
+
+/// What a connection told whose TLS began, ended and began again: its ports, and what resumed.
+fn three_handshakes(names: &Names, version: &str) -> ((u16, u16), Vec<bool>) {
+    let (name, files) = &names.served[0];
+    let output = Command::new("python3")
+        .args(["-c", include_str!("../src/programs/twice.py")])
+        .args([&files.certificate, &files.key])
+        .args([name, version])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    let words: Vec<&str> = said.split_whitespace().collect();
+    let [client, server, results @ ..] = &words[..] else {
+        panic!("{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let resumed = results.iter().map(|result| *result == "Reused").collect();
+    ((client.parse().unwrap(), server.parse().unwrap()), resumed)
+}
+
+#[test]
+fn tls_that_ends_and_begins_again_has_a_record_each_time() {
+    let names = Names::new().unwrap();
+    let mut trace = Agent::start(["trace", "--format", "json"]).unwrap();
+    for (version, number) in [("TLSv1_2", "1.2"), ("TLSv1_3", "1.3")] {
+        let (ends, resumed) = three_handshakes(&names, version);
+        assert_eq!(resumed, [false, true, true], "the fixture: {version}");
+        for role in ["server", "client"] {
+            let find = || -> Vec<Record> {
+                let mut records = trace.records().unwrap();
+                records.retain(|record| {
+                    record.role == role && (record.peer().port(), record.server.port) == ends
+                });
+                records
+            };
+            wait::until(Duration::from_secs(20), || find().len() == resumed.len());
+            let records = find();
+            let results: Vec<_> = records.iter().map(|r| r.result() == "resumed").collect();
+            assert_eq!(results, resumed, "{role} {version} {records:#?}");
+            for record in &records {
+                assert_eq!(record.tls.protocol.version.as_deref(), Some(number));
+                assert!(record.tls.client.server_name.is_some(), "{record:?}");
+            }
+        }
+    }
+    assert!(trace.finish(Signal::TERM).unwrap().success());
+}
 
 #[test]
 fn handshakes_behind_starttls_are_recorded_as_their_clients_tell_them() {

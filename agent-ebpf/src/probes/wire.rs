@@ -141,7 +141,7 @@ fn handshake(
     let prefix = packet::prefix(skb, segment)?;
     let is_first = matches!(position, Position::Start | Position::PerhapsStart);
     let starts = match &flow {
-        Some(flow) if flow.phase == PHASE_UPGRADE => {
+        Some(flow) if flow.phase == PHASE_UPGRADE || begins_again(flow, direction) => {
             segment.payload as usize >= prefix.len() && upgrade::is_client_hello(&prefix)
         }
         _ => is_first && segment.payload != 0 && filter::may_start_tls(&prefix, segment.payload),
@@ -180,6 +180,13 @@ fn handshake(
     }
     copy(skb, segment, event, offset, room);
     Some(())
+}
+
+/// Whether a ClientHello in the next segment would be that of another handshake than the one the connection
+/// is in. Only where TLS began after something else can it end and begin once more.
+#[inline(always)]
+fn begins_again(flow: &FlowState, direction: u8) -> bool {
+    flow.upgraded == 1 && flow.turn >= limits::HELLO_TURNS && flow.last_direction != direction
 }
 
 /// Data that is no ClientHello, or the end of a connection without any: nothing is handed over, and the
@@ -302,14 +309,16 @@ fn begin(
         phase: PHASE_HANDSHAKE,
         followed: u8::from(followed),
         answers: 0,
-        padding: 0,
+        upgraded: 0,
     };
     let kept = match flow {
         Some(flow) => {
-            if flow.phase == PHASE_OPEN || flow.phase == PHASE_UPGRADE {
+            let upgraded = flow.upgraded == 1 || flow.phase == PHASE_UPGRADE;
+            if upgraded || flow.phase == PHASE_OPEN {
                 event.established_ns = flow.established_ns;
                 state.established_ns = flow.established_ns;
             }
+            state.upgraded = u8::from(upgraded);
             *flow = state;
             true
         }
@@ -388,10 +397,22 @@ fn follow(
     if event.flags & SEGMENT_FIN != 0 {
         flow.finished |= 1 << direction;
     }
-    if event.flags & (SEGMENT_LAST | SEGMENT_RST) != 0 || flow.finished == BOTH_FINISHED {
+    if event.flags & SEGMENT_RST != 0 || flow.finished == BOTH_FINISHED {
         flow.phase = PHASE_OVER;
+    } else if event.flags & SEGMENT_LAST != 0 {
+        flow.phase = after_handshake(flow);
     }
     Some((offset, room))
+}
+
+/// The phase of a connection past its handshake.
+#[inline(always)]
+fn after_handshake(flow: &mut FlowState) -> u8 {
+    if flow.upgraded == 0 {
+        return PHASE_OVER;
+    }
+    flow.turn = 0;
+    PHASE_UPGRADE
 }
 
 /// Sequence number of the first byte of a direction. Not indexed: the verifier allows no arithmetic

@@ -290,6 +290,8 @@ pub struct Handshake {
     pub issued_session_id: Option<u64>,
 
     pub early_data_offered: bool,
+    /// Early data that was offered was seen on the wire.
+    pub early_data_sent: Option<bool>,
     pub early_data_accepted: Option<bool>,
 
     /// TCP established to first byte of the ClientHello, nanoseconds.

@@ -52,6 +52,7 @@ pub(crate) fn resumed() -> Handshake {
         ticket_reoffered: false,
         issued_session_id: None,
         early_data_offered: true,
+        early_data_sent: None,
         early_data_accepted: Some(false),
         established_to_client_hello_ns: Some(250_000),
         handshake_ns: Some(1_500_001),
@@ -85,6 +86,7 @@ pub(crate) fn refused() -> Handshake {
         reject_source: Some(Source::Wire),
         wire_reason: Some(RejectReason::KeyUnknown),
         early_data_offered: false,
+        early_data_sent: None,
         early_data_accepted: None,
         peer: None,
         ..resumed()
@@ -113,6 +115,7 @@ pub(crate) fn bare() -> Handshake {
         tickets_issued: None,
         issued_key: None,
         early_data_offered: false,
+        early_data_sent: None,
         early_data_accepted: None,
         established_to_client_hello_ns: None,
         handshake_ns: None,

@@ -62,8 +62,10 @@ impl Stream {
         self.overflowed = false;
     }
 
-    pub fn start(&self) -> u32 {
-        self.start
+    /// What begins at this sequence number came before, or is the stream's beginning.
+    pub fn has_passed(&self, sequence: u32) -> bool {
+        self.offset(sequence)
+            .is_some_and(|offset| offset == 0 || (offset > 0 && offset < self.next as i64))
     }
 
     /// Bytes passed on so far, holes included.

@@ -130,6 +130,7 @@ fn record<'a>(
         },
         early_data: EarlyData {
             offered: handshake.early_data_offered,
+            sent: handshake.early_data_sent,
             accepted: handshake.early_data_accepted,
         },
         timing: Timing {
@@ -335,6 +336,7 @@ struct Ticket {
 #[derive(Serialize)]
 struct EarlyData {
     offered: bool,
+    sent: Option<bool>,
     accepted: Option<bool>,
 }
 

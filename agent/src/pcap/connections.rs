@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use agent_common::event::{
     EGRESS, INGRESS, SEGMENT_EARLY, SEGMENT_FIN, SEGMENT_HELLO, SEGMENT_RST,
 };
-use agent_common::upgrade;
+use agent_common::{limits, upgrade};
 
 use super::link::TcpSegment;
 use crate::core::decode::{Event, Segment};
@@ -28,6 +28,43 @@ enum Phase {
     Handshake,
 }
 
+/// How far a connection has come in its handshake, to tell where another one begins.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Changes of the direction of data since the ClientHello, which is the first.
+    turn: u16,
+    /// Of the end that spoke last: 0 the client, 1 the server.
+    latest: usize,
+    /// The next byte of each.
+    next: [u32; 2],
+}
+
+impl Progress {
+    /// Of a connection whose ClientHello this is.
+    fn begin(segment: &TcpSegment<'_>) -> Self {
+        Self {
+            turn: 1,
+            latest: 0,
+            next: [segment.end(), segment.acknowledgment],
+        }
+    }
+
+    /// Takes the next segment, of one `end`; whether it begins another handshake.
+    fn begins_again(&mut self, segment: &TcpSegment<'_>, end: usize) -> bool {
+        let is_new = segment.sequence.wrapping_sub(self.next[end]) as i32 >= 0;
+        if segment.payload == 0 || !is_new {
+            return false;
+        }
+        self.next[end] = segment.end();
+        if self.latest == end {
+            return false;
+        }
+        self.latest = end;
+        self.turn = self.turn.saturating_add(1);
+        self.turn > limits::HELLO_TURNS && is_client_hello(segment.data)
+    }
+}
+
 #[derive(Debug)]
 struct Connection {
     client: SocketAddr,
@@ -36,6 +73,8 @@ struct Connection {
     server_start: Option<u32>,
     established_ns: u64,
     phase: Phase,
+    /// Of its handshake.
+    progress: Progress,
     /// The client, the server sent its FIN.
     finished: [bool; 2],
     last_ns: u64,
@@ -70,6 +109,7 @@ impl Connections {
                     server_start: segment.ack.then_some(segment.acknowledgment),
                     established_ns: 0,
                     phase: Phase::Open,
+                    progress: Progress::default(),
                     finished: [false; 2],
                     last_ns: segment.time_ns,
                 },
@@ -96,6 +136,7 @@ impl Connections {
                 server_start: start,
                 established_ns: 0,
                 phase: Phase::Open,
+                progress: Progress::default(),
                 finished: [false; 2],
                 last_ns: segment.time_ns,
             });
@@ -119,6 +160,7 @@ impl Connections {
                     server_start: None,
                     established_ns: 0,
                     phase: Phase::Open,
+                    progress: Progress::default(),
                     finished: [false; 2],
                     last_ns: segment.time_ns,
                 },
@@ -139,12 +181,17 @@ impl Connection {
         }
         let mut flags = 0;
         let mut acknowledgment = segment.acknowledgment;
-        if self.phase == Phase::Plain && is_client_hello(segment.data) {
+        let begins_again = self.phase == Phase::Handshake
+            && self
+                .progress
+                .begins_again(segment, usize::from(!from_client));
+        if begins_again || self.phase == Phase::Plain && is_client_hello(segment.data) {
             // From here on the connection is one of TLS, whoever opened it.
             self.phase = Phase::Handshake;
             self.client = segment.from;
             self.client_start = Some(segment.sequence);
             self.server_start = Some(segment.acknowledgment);
+            self.progress = Progress::begin(segment);
             flags |= SEGMENT_HELLO;
         }
         let from_client = segment.from == self.client;
@@ -158,6 +205,7 @@ impl Connection {
                 flags |= SEGMENT_EARLY;
             } else if from_client && may_be_tls(segment.data) {
                 self.phase = Phase::Handshake;
+                self.progress = Progress::begin(segment);
                 flags |= SEGMENT_HELLO;
                 acknowledgment = *self.server_start.get_or_insert(segment.acknowledgment);
             } else if !from_client && may_be_tls(segment.data) {

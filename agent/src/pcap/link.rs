@@ -28,6 +28,13 @@ pub struct TcpSegment<'a> {
     pub data: &'a [u8],
 }
 
+impl TcpSegment<'_> {
+    /// The sequence number behind its payload.
+    pub fn end(&self) -> u32 {
+        self.sequence.wrapping_add(self.payload)
+    }
+}
+
 /// One UDP datagram.
 #[derive(Clone, Copy, Debug)]
 pub struct UdpDatagram<'a> {

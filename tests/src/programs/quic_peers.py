@@ -115,6 +115,7 @@ async def ask(kind, server, ticket=None, early=False, versions=(V1,), protocol="
         "established": bool(done),
         "resumed": bool(done and done.session_resumed),
         "early_data_offered": ticket is not None,
+        "early_data_sent": early,
         "early_data_accepted": bool(done and done.early_data_accepted),
     }), flush=True)
     return tickets[-1] if tickets else None

@@ -278,6 +278,9 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
             None => {}
         }
     }
+    if handshake.ech_offered {
+        *target.series(|set| &mut set.ech_offers, common) += 1;
+    }
     if let Some(reason) = handshake.reject_reason {
         let key = RejectionKey { common, reason };
         *target.series(|set| &mut set.rejections, key) += 1;

@@ -313,6 +313,7 @@ pub struct SeriesSet {
     /// Handshakes since the last one whose primitives were timed; no metric.
     pub(super) untimed: Family<DurationKey, u64>,
     pub early_data: Family<EarlyDataKey, u64>,
+    pub ech_offers: Family<Common, u64>,
     pub alerts: Family<AlertKey, u64>,
     pub rejections: Family<RejectionKey, u64>,
     pub ticket_ages: Family<AgeKey, Histogram>,
@@ -323,7 +324,7 @@ pub struct SeriesSet {
 /// All families of a set, borrowed as asked.
 macro_rules! families {
     ($set:expr, $($borrow:tt)+) => {{
-        let families: [$($borrow)+ dyn AnyFamily; 13] = [
+        let families: [$($borrow)+ dyn AnyFamily; 14] = [
             $($borrow)+ $set.handshakes,
             $($borrow)+ $set.durations,
             $($borrow)+ $set.first_bytes,
@@ -333,6 +334,7 @@ macro_rules! families {
             $($borrow)+ $set.crypto,
             $($borrow)+ $set.untimed,
             $($borrow)+ $set.early_data,
+            $($borrow)+ $set.ech_offers,
             $($borrow)+ $set.alerts,
             $($borrow)+ $set.rejections,
             $($borrow)+ $set.ticket_ages,
@@ -355,6 +357,7 @@ impl SeriesSet {
             crypto: Family::default(),
             untimed: Family::default(),
             early_data: Family::default(),
+            ech_offers: Family::default(),
             alerts: Family::default(),
             rejections: Family::default(),
             ticket_ages: Family::default(),

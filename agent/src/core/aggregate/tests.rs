@@ -318,16 +318,18 @@ fn services_beyond_the_limit_share_one_label_until_one_expires() {
 }
 
 #[test]
-fn early_data_alerts_and_chain_reach_their_families() {
+fn early_data_ech_alerts_and_chain_reach_their_families() {
     let mut aggregator = aggregator(10);
     let accepted = Handshake {
         early_data_offered: true,
         early_data_accepted: Some(true),
+        ech_offered: true,
         certificate_chain_bytes: Some(2_801),
         ..full("a")
     };
     let refused = Handshake {
         early_data_accepted: Some(false),
+        ech_offered: false,
         ..accepted.clone()
     };
     aggregator.record(&accepted, None, 0);
@@ -362,6 +364,11 @@ fn early_data_alerts_and_chain_reach_their_families() {
         early_data,
         [("offered", 2), ("accepted", 1), ("rejected", 1)]
     );
+    let ech_offers: Vec<_> = samples(&aggregator, |set| &set.ech_offers)
+        .iter()
+        .map(|sample| sample.value)
+        .collect();
+    assert_eq!(ech_offers, [1]);
     let alerts: Vec<_> = samples(&aggregator, |set| &set.alerts)
         .iter()
         .map(|sample| {

@@ -33,6 +33,7 @@ fn handshake(steps: &[Step]) -> Handshake {
         handshake_source: Some(Source::Wire),
         ticket_age_ns: None,
         early_data_offered: false,
+        early_data_sent: None,
         time_to_first_byte_ns: None,
         time_to_first_byte_source: None,
         response_wait_ns: None,

@@ -81,6 +81,7 @@ pub struct Conversation {
     /// A client record of any size, but no bare Finished, followed the ServerHello (TLS 1.3): a
     /// certificate was asked for, even if the client has none.
     saw_client_flight: bool,
+    saw_early_data: bool,
     saw_end_of_early_data: bool,
     /// Whether it was there when the client's Finished came.
     early_data_taken: Option<bool>,
@@ -307,7 +308,7 @@ impl Conversation {
     /// A protected record of the client ended.
     fn client_record(&mut self, kind: u8, length: u16, at: Moment) -> Next {
         let Some(server) = &self.server else {
-            // Early data.
+            self.saw_early_data |= kind == content::APPLICATION_DATA;
             return Next::Continue;
         };
         if server.version != TLS13 {
@@ -348,6 +349,8 @@ impl Conversation {
         // without the server wanting it.
         if self.offers_early_data() && !self.saw_end_of_early_data {
             self.saw_end_of_early_data = length == end_of_early_data_record_length(cipher);
+            // Beside it, a client whose PSK was taken has nothing else to send before its Finished.
+            self.saw_early_data |= self.resumed == Some(true) && !self.saw_end_of_early_data;
             // Where its PSK was declined, a certificate may share the record of its Finished.
             if self.resumed == Some(false)
                 && self.server_finished
@@ -509,6 +512,11 @@ impl Conversation {
             && (self.library.is_some() || self.is_tls12() || self.is_confirmed)
     }
 
+    /// The server asked for another ClientHello, and has not answered it.
+    pub fn awaits_second_hello(&self) -> bool {
+        self.hello_retry && self.server.is_none() && self.failure.is_none()
+    }
+
     pub fn heard_library(&self) -> bool {
         self.library.is_some()
     }
@@ -528,6 +536,21 @@ impl Conversation {
 
     pub fn ocsp_stapled(&self) -> Option<bool> {
         (self.is_tls12() && self.resumed == Some(false)).then_some(self.saw_status)
+    }
+
+    /// A 0-RTT packet of the client came (RFC 9001, 4.6).
+    pub fn zero_rtt_packet(&mut self) {
+        self.saw_early_data = true;
+    }
+
+    /// Whether early data that was offered was seen on the wire. That none was sent is known over TCP only:
+    /// datagrams may come late, or never.
+    pub fn early_data_sent(&self) -> Option<bool> {
+        if !self.offers_early_data() {
+            return None;
+        }
+        let is_over = self.early_data_taken.is_some();
+        (self.saw_early_data || is_over).then_some(self.saw_early_data)
     }
 
     /// What became of early data that was offered: a retry or a declined PSK refuses it (RFC 8446,

@@ -71,6 +71,7 @@ pub fn describe(
         .and_then(|issued| issued.ticket.key_name)
         .map(|name| fingerprinter.ticket_key(&name));
     let ocsp_stapled = established.and_then(|_| talk.ocsp_stapled());
+    let early_data_sent = talk.early_data_sent();
     let early_data_accepted = talk.early_data_accepted();
     let method = match resumed {
         true => talk.method(),
@@ -153,6 +154,7 @@ pub fn describe(
         ticket_reoffered: false,
         issued_session_id,
         early_data_offered: hello.early_data,
+        early_data_sent,
         early_data_accepted,
         established_to_client_hello_ns: setting
             .established_ns

@@ -143,9 +143,12 @@ impl Flow {
         self.is_done = true;
     }
 
-    /// The connection this `SEGMENT_HELLO` starts is the one that is tracked.
+    /// The handshake that this `SEGMENT_HELLO` starts is the one that is tracked: its start comes again, or
+    /// a later part of it, or the second ClientHello that a HelloRetryRequest asked for.
     pub fn starts_like(&self, hello: &Segment<'_>) -> bool {
-        self.client_direction == hello.direction && self.client.stream.start() == hello.sequence
+        let is_client = self.client_direction == hello.direction;
+        let is_asked_for = self.talk.awaits_second_hello() && self.may_contain(hello);
+        is_client && (is_asked_for || self.client.stream.has_passed(hello.sequence))
     }
 
     /// A segment may belong to this connection, judged by its sequence number.

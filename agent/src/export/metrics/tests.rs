@@ -35,6 +35,7 @@ fn state() -> Arc<State> {
         handshake_ns: None,
         certificate_chain_bytes: None,
         early_data_offered: true,
+        ech_offered: true,
         early_data_accepted: Some(false),
         alert: Some(Alert {
             level: Some(2),
@@ -190,6 +191,9 @@ fn plain_text_names_counters_with_their_suffix() {
         # TYPE tls_early_data_total counter
         tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="offered"} 1
         tls_early_data_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",status="rejected"} 1
+        # HELP tls_encrypted_client_hello_offers_total Handshakes whose ClientHello holds another one, encrypted (ECH), or pretends to (GREASE): their server name is the outer one.
+        # TYPE tls_encrypted_client_hello_offers_total counter
+        tls_encrypted_client_hello_offers_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp"} 1
         # HELP tls_alerts_total Alerts that ended a handshake, by description (IANA) and as seen by the process.
         # TYPE tls_alerts_total counter
         tls_alerts_total{pop="fra1",role="server",server_name="example.com",service="a \"b\"\n",transport="tcp",description="handshake_failure",direction="sent"} 1

@@ -24,7 +24,7 @@ pub(super) enum Part {
 }
 
 /// All there is, in the order in which it is written.
-pub(super) const PARTS: [Part; 15] = [
+pub(super) const PARTS: [Part; 16] = [
     Part::OfNames(handshakes),
     Part::OfNames(durations),
     Part::OfNames(costs::first_bytes),
@@ -36,6 +36,7 @@ pub(super) const PARTS: [Part; 15] = [
     Part::OfNames(rejections),
     Part::OfNames(ticket_ages),
     Part::OfNames(early_data),
+    Part::OfNames(ech_offers),
     Part::OfNames(alerts),
     Part::OfServices(keys::encode),
     Part::OfServices(reoffered),
@@ -133,6 +134,20 @@ fn early_data(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
         ),
         |set| &set.early_data,
         |key| [("status", key.status.as_str())],
+    )
+}
+
+fn ech_offers(scrape: &Scrape, sink: &mut Sink<'_, '_>) -> fmt::Result {
+    counters(
+        scrape,
+        sink,
+        (
+            "tls_encrypted_client_hello_offers",
+            "Handshakes whose ClientHello holds another one, encrypted (ECH), or pretends to (GREASE): \
+             their server name is the outer one.",
+        ),
+        |set| &set.ech_offers,
+        |_| [],
     )
 }
 

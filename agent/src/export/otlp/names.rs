@@ -59,10 +59,11 @@ const NAMESPACES: [(&str, &str); 13] = [
 ];
 
 /// What a counter without a unit counts.
-const COUNTED: [(&str, &str); 5] = [
+const COUNTED: [(&str, &str); 6] = [
     ("tls_handshakes", "{handshake}"),
     ("tls_resumption_rejections", "{handshake}"),
     ("tls_early_data", "{handshake}"),
+    ("tls_encrypted_client_hello_offers", "{handshake}"),
     ("tls_tickets", "{ticket}"),
     ("tls_alerts", "{alert}"),
 ];

@@ -58,7 +58,8 @@ fn writes_every_field_of_a_resumed_handshake() {
               },
               "early_data": {
                 "accepted": false,
-                "offered": true
+                "offered": true,
+                "sent": null
               },
               "labels": {
                 "pop": "fra1",
@@ -186,7 +187,8 @@ fn writes_null_for_all_that_a_failed_handshake_does_not_tell() {
               },
               "early_data": {
                 "accepted": null,
-                "offered": false
+                "offered": false,
+                "sent": null
               },
               "network": {
                 "transport": "tcp"

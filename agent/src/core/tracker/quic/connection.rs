@@ -206,6 +206,7 @@ impl Connection {
         }
         let at = self.moment(datagram.time_ns);
         match packet.kind {
+            Kind::ZeroRtt if from == End::Client => self.talk.zero_rtt_packet(),
             Kind::Initial => {
                 self.initial(from, datagram, packet, buffer);
                 if self.talk.server.is_some() {
