@@ -88,7 +88,7 @@ pub struct Speed {
 /// When it cannot be run, or says something else.
 pub fn speed() -> Result<Speed> {
     let output = openssl()?
-        .args(["speed", "-seconds", "2", "X25519MLKEM768", "rsa2048"])
+        .args(["speed", "-seconds", "1", "X25519MLKEM768", "rsa2048"])
         .stderr(Stdio::null())
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);

@@ -49,6 +49,17 @@ pub struct Arguments {
     targets: Vec<String>,
 }
 
+impl Arguments {
+    /// Every target, a minute each.
+    pub fn all() -> Self {
+        Self {
+            seconds: 60,
+            keep: false,
+            targets: Vec::new(),
+        }
+    }
+}
+
 /// What a target came to.
 struct Outcome {
     name: String,

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::ebpf_toolchain::{self, Compiler};
-use crate::{dashboards, package, rules, setup, shell, tidy};
+use crate::{dashboards, fuzz, package, rules, setup, shell, tidy};
 
 #[derive(Args, Debug)]
 pub struct Arguments {
@@ -24,6 +24,18 @@ pub struct Arguments {
 
 /// What is compiled otherwise than the rest, and so is no part of the workspace.
 const OTHER_WORKSPACES: [&str; 2] = ["agent-ebpf", "agent/fuzz"];
+
+/// End-to-end tests that measure times: nothing else runs meanwhile.
+const MEASURING: [&str; 8] = [
+    "cpu",
+    "distance",
+    "exact",
+    "full_load",
+    "governor",
+    "primitives",
+    "savings",
+    "timing",
+];
 
 /// Makes the end-to-end tests run at full length.
 const LONG: &str = "RESUMETRY_TEST_LONG";
@@ -69,19 +81,26 @@ impl Steps {
         self.step("advisories", advisories)?;
         // What is shipped takes longest to build, half of it on one core, and nothing until the end-to-end
         // tests needs it.
-        let packages = Background::start("package")?;
-        self.step("clippy", || {
-            cargo("clippy --workspace --all-targets --locked -- -D warnings")
-        })?;
+        let packages = Background::start("package", false)?;
+        self.step("clippy", clippy)?;
         self.step("clippy, kernel half", clippy_kernel_half)?;
         self.step("unit tests", || {
             cargo("test --workspace --exclude resumetry-tests --locked")
         })?;
         self.step("packages (rest)", || passed(packages.finish()))?;
-        if !arguments.no_e2e {
-            self.step("end-to-end tests", || end_to_end(arguments.long))?;
+        if arguments.no_e2e {
+            return self.step("fuzzing", || passed(fuzz::command(&fuzz::Arguments::all())));
         }
-        Ok(())
+        // Most of these tests wait; the fuzzer takes what they leave.
+        let fuzzing = Background::start("fuzz", true)?;
+        let (measuring, mut others) = end_to_end_selections()?;
+        // What these tests share has tests of its own.
+        others.extend(["--lib".to_owned(), "--bins".to_owned()]);
+        self.step("end-to-end tests", || end_to_end(&others, arguments.long))?;
+        self.step("fuzzing (rest)", || passed(fuzzing.finish()))?;
+        self.step("end-to-end, measuring", || {
+            end_to_end(&measuring, arguments.long)
+        })
     }
 
     fn step(&mut self, name: &'static str, body: impl FnOnce() -> Result<Outcome>) -> Result<()> {
@@ -118,13 +137,21 @@ struct Background {
 }
 
 impl Background {
-    fn start(command: &'static str) -> Result<Self> {
+    /// `is_idle`: only on processors that nothing else wants.
+    fn start(command: &'static str, is_idle: bool) -> Result<Self> {
         let log = shell::target().join(format!("{command}.log"));
         let output =
             File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let program = env::current_exe().context("cannot find this program")?;
         eprintln!("\n+ cargo xtask {command} >{} &", log.display());
-        let child = Command::new(program)
+        let mut start = match is_idle {
+            true => Command::new("chrt"),
+            false => Command::new(&program),
+        };
+        if is_idle {
+            start.args(["--idle", "0"]).arg(&program);
+        }
+        let child = start
             .arg(command)
             .current_dir(shell::root())
             .stdin(Stdio::null())
@@ -148,6 +175,19 @@ impl Background {
         }
         Ok(())
     }
+}
+
+/// The end-to-end tests have a profile of their own, by which the libraries of theirs that are written in C
+/// are built just once.
+fn clippy() -> Result<Outcome> {
+    let others = "--workspace --exclude resumetry-tests";
+    let tests = "--package resumetry-tests --profile e2e";
+    for which in [others, tests] {
+        cargo(&format!(
+            "clippy {which} --all-targets --locked -- -D warnings"
+        ))?;
+    }
+    passed(Ok(()))
 }
 
 fn passed(result: Result<()>) -> Result<Outcome> {
@@ -212,8 +252,36 @@ fn clippy_kernel_half() -> Result<Outcome> {
     passed(shell::run(&mut command))
 }
 
-fn end_to_end(long: bool) -> Result<Outcome> {
-    let mut command = end_to_end_tests(&[]);
+/// The end-to-end tests that measure times, and all others, as cargo is told of them.
+fn end_to_end_selections() -> Result<(Vec<String>, Vec<String>)> {
+    let directory = shell::root().join("tests/tests");
+    let mut names = Vec::new();
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?
+    {
+        let name = entry?.file_name().into_string().unwrap_or_default();
+        names.extend(name.strip_suffix(".rs").map(str::to_owned));
+    }
+    names.sort();
+    if let Some(missing) = MEASURING
+        .iter()
+        .find(|name| !names.iter().any(|n| n == *name))
+    {
+        bail!("{missing}.rs is not in {}", directory.display());
+    }
+    let (measuring, others): (Vec<_>, Vec<_>) = names
+        .into_iter()
+        .partition(|name| MEASURING.contains(&name.as_str()));
+    let select = |names: Vec<String>| {
+        let selections = names.into_iter().map(|name| format!("--test={name}"));
+        selections.collect()
+    };
+    Ok((select(measuring), select(others)))
+}
+
+fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
+    let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
+    let mut command = end_to_end_tests(&selection);
     if long {
         command.env(LONG, "1");
     }
