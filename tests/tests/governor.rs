@@ -35,7 +35,8 @@ struct Watched {
 }
 
 impl Watched {
-    fn start(limit: &str) -> Self {
+    /// `name` is that of its cgroup.
+    fn start(name: &str, limit: &str) -> Self {
         let names = Names::new().unwrap();
         let offer = Offer::new(SslVersion::TLS1_3, &names.name(0));
         let port = ports::free().unwrap();
@@ -46,7 +47,7 @@ impl Watched {
             drop(other);
             session.unwrap()
         };
-        let cgroup = Cgroup::create("governor").unwrap();
+        let cgroup = Cgroup::create(name).unwrap();
         let nginx = cgroup.inside(|| Nginx::start(1, "", &[server])).unwrap();
         let metrics: SocketAddr = ([127, 0, 0, 1], ports::free().unwrap()).into();
         let agent = Agent::start([
@@ -148,9 +149,19 @@ impl Watched {
     }
 }
 
+/// Both wait for samples of five seconds most of the time, and neither sees the other's server.
 #[test]
-fn sheds_what_costs_too_much_counts_on_and_takes_it_back_when_the_load_is_gone() {
-    let mut watched = Watched::start("0.001");
+fn sheds_what_costs_too_much_and_nothing_within_the_limit() {
+    // One after the other: this process goes into the cgroup with what it starts.
+    let low = Watched::start("governor-low", "0.001");
+    let high = Watched::start("governor-high", "60");
+    std::thread::scope(|scope| {
+        scope.spawn(|| sheds_what_costs_too_much_and_takes_it_back(low));
+        scope.spawn(|| sheds_nothing_within_the_limit_and_says_what_it_costs(high));
+    });
+}
+
+fn sheds_what_costs_too_much_and_takes_it_back(mut watched: Watched) {
     assert_eq!(watched.refusal(), "key_unknown");
     watched.under_load(|| {
         let shed = wait::until(DECISION, || {
@@ -184,9 +195,7 @@ fn sheds_what_costs_too_much_counts_on_and_takes_it_back_when_the_load_is_gone()
     watched.agent.finish(Signal::TERM).unwrap();
 }
 
-#[test]
-fn sheds_nothing_within_the_limit_and_says_what_it_costs() {
-    let mut watched = Watched::start("60");
+fn sheds_nothing_within_the_limit_and_says_what_it_costs(mut watched: Watched) {
     watched.under_load(|| {
         let ratio = || {
             let samples = metrics::scrape(watched.metrics).unwrap().into_iter();

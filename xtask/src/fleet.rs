@@ -29,14 +29,11 @@ pub fn command(arguments: &Arguments) -> Result<()> {
     package::binary()?;
     shell::run(&mut shell::cargo(&[
         "build",
-        "--profile",
-        "e2e",
-        "--package",
-        "resumetry-tests",
+        "--workspace",
         "--bin",
         "fleet",
     ]))?;
-    let mut fleet = Command::new(shell::target().join("e2e/fleet"));
+    let mut fleet = Command::new(shell::target().join("debug/fleet"));
     fleet.args(["--pace", &arguments.pace.to_string()]);
     if arguments.pictures {
         fleet

@@ -82,20 +82,18 @@ impl Steps {
         // What is shipped takes longest to build, half of it on one core, and nothing until the end-to-end
         // tests needs it.
         let packages = Background::start("package", false)?;
-        self.step("clippy", clippy)?;
-        self.step("clippy, kernel half", clippy_kernel_half)?;
-        self.step("unit tests", || {
-            cargo("test --workspace --exclude resumetry-tests --locked")
+        self.step("clippy", || {
+            cargo("clippy --workspace --all-targets --locked -- -D warnings")
         })?;
+        self.step("clippy, kernel half", clippy_kernel_half)?;
+        self.step("unit tests", unit_tests)?;
         self.step("packages (rest)", || passed(packages.finish()))?;
         if arguments.no_e2e {
             return self.step("fuzzing", || passed(fuzz::command(&fuzz::Arguments::all())));
         }
         // Most of these tests wait; the fuzzer takes what they leave.
         let fuzzing = Background::start("fuzz", true)?;
-        let (measuring, mut others) = end_to_end_selections()?;
-        // What these tests share has tests of its own.
-        others.extend(["--lib".to_owned(), "--bins".to_owned()]);
+        let (measuring, others) = end_to_end_selections()?;
         self.step("end-to-end tests", || end_to_end(&others, arguments.long))?;
         self.step("fuzzing (rest)", || passed(fuzzing.finish()))?;
         self.step("end-to-end, measuring", || {
@@ -177,19 +175,6 @@ impl Background {
     }
 }
 
-/// The end-to-end tests have a profile of their own, by which the libraries of theirs that are written in C
-/// are built just once.
-fn clippy() -> Result<Outcome> {
-    let others = "--workspace --exclude resumetry-tests";
-    let tests = "--package resumetry-tests --profile e2e";
-    for which in [others, tests] {
-        cargo(&format!(
-            "clippy {which} --all-targets --locked -- -D warnings"
-        ))?;
-    }
-    passed(Ok(()))
-}
-
 fn passed(result: Result<()>) -> Result<Outcome> {
     result.map(|()| Outcome::Passed)
 }
@@ -252,9 +237,25 @@ fn clippy_kernel_half() -> Result<Outcome> {
     passed(shell::run(&mut command))
 }
 
-/// The end-to-end tests that measure times, and all others, as cargo is told of them.
-fn end_to_end_selections() -> Result<(Vec<String>, Vec<String>)> {
-    let directory = shell::root().join("tests/tests");
+/// Builds and runs tests of the workspace. All of it is built whatever is selected, so that its libraries
+/// are built once, with what any of it needs of them.
+fn workspace_tests(selection: &[&str]) -> Command {
+    let mut command = shell::cargo(&["test", "--workspace", "--locked"]);
+    command.args(selection);
+    command
+}
+
+/// All but the end-to-end tests, which need a root and servers.
+fn unit_tests() -> Result<Outcome> {
+    let mut selection = vec!["--lib".to_owned(), "--bins".to_owned()];
+    selection.extend(tests_in("agent/tests")?.iter().map(|name| select(name)));
+    let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
+    passed(shell::run(&mut workspace_tests(&selection)))
+}
+
+/// Names of the tests in a directory.
+fn tests_in(directory: &str) -> Result<Vec<String>> {
+    let directory = shell::root().join(directory);
     let mut names = Vec::new();
     for entry in
         fs::read_dir(&directory).with_context(|| format!("cannot read {}", directory.display()))?
@@ -263,20 +264,28 @@ fn end_to_end_selections() -> Result<(Vec<String>, Vec<String>)> {
         names.extend(name.strip_suffix(".rs").map(str::to_owned));
     }
     names.sort();
+    Ok(names)
+}
+
+/// A test, as cargo is told of it.
+fn select(name: &str) -> String {
+    format!("--test={name}")
+}
+
+/// The end-to-end tests that measure times, and all others.
+fn end_to_end_selections() -> Result<(Vec<String>, Vec<String>)> {
+    let names = tests_in("tests/tests")?;
     if let Some(missing) = MEASURING
         .iter()
-        .find(|name| !names.iter().any(|n| n == *name))
+        .find(|name| !names.iter().any(|known| known == *name))
     {
-        bail!("{missing}.rs is not in {}", directory.display());
+        bail!("tests/tests/{missing}.rs is not there");
     }
     let (measuring, others): (Vec<_>, Vec<_>) = names
-        .into_iter()
+        .iter()
         .partition(|name| MEASURING.contains(&name.as_str()));
-    let select = |names: Vec<String>| {
-        let selections = names.into_iter().map(|name| format!("--test={name}"));
-        selections.collect()
-    };
-    Ok((select(measuring), select(others)))
+    let each = |names: Vec<&String>| names.into_iter().map(|name| select(name)).collect();
+    Ok((each(measuring), each(others)))
 }
 
 fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
@@ -290,12 +299,9 @@ fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
 
 /// Runs end-to-end tests: those that cargo's `selection` names, else all.
 pub fn end_to_end_tests(selection: &[&str]) -> Command {
-    let mut command = shell::cargo(&["test", "--package", "resumetry-tests", "--profile", "e2e"]);
+    let mut command = workspace_tests(selection);
     // One after the other: each watches the whole host and would see the others' connections.
-    command
-        .arg("--locked")
-        .args(selection)
-        .args(["--", "--test-threads=1"]);
+    command.args(["--", "--test-threads=1"]);
     // What is shipped is what is tested.
     command.env("RESUMETRY_BIN", package::directory().join("resumetry"));
     command
