@@ -16,8 +16,9 @@ use serde::Deserialize;
 use crate::config::otlp::{Attribute, Compression, Endpoint, Header, Protocol};
 use crate::config::values::{
     AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, PcapFormat,
-    ResultFilter, RoleFilter, Span, Taps,
+    ResultFilter, RoleFilter, ServerLog, Span, Taps,
 };
+use crate::probing::Version;
 
 /// Watches every TLS handshake of this host: which connections resume, which do not, and why
 #[derive(Debug, Parser)]
@@ -38,6 +39,10 @@ pub enum Command {
     /// Print the handshakes in capture files: pcap and pcapng, gzipped or not; needs no privileges
     #[command(after_help = PCAP_EXAMPLES)]
     Pcap(PcapArgs),
+    /// Connect to a server as a client: does it resume, what does that gain, and do all of its addresses
+    /// accept each other's tickets
+    #[command(after_help = PROBE_EXAMPLES)]
+    Probe(ProbeArgs),
     /// Say what this host allows, and what will therefore be seen
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -93,6 +98,79 @@ pub struct PcapArgs {
     /// Colour the text: `auto` does so on a terminal, unless NO_COLOR is set [default: auto]
     #[arg(long, value_name = "WHEN", env = "RESUMETRY_COLOR")]
     pub color: Option<Color>,
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    /// NAME, NAME:PORT or a URL of https
+    pub target: String,
+
+    /// Address to probe instead of those that the name stands for; repeat it, or separate several by
+    /// commas. Each gets tickets of each other
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        env = "RESUMETRY_ADDRESS",
+        value_delimiter = ','
+    )]
+    pub address: Vec<SocketAddr>,
+
+    /// Full connections to each address, and as many that resume; 1 to 100 [default: 10]
+    #[arg(long, value_name = "N", env = "RESUMETRY_CONNECTIONS",
+          value_parser = clap::value_parser!(u16).range(1..=100))]
+    pub connections: Option<u16>,
+
+    /// Protocols to offer (ALPN), separated by commas; empty for none. Time to first byte is measured
+    /// where the server selects HTTP/1.1 or none [default: http/1.1, over QUIC h3]
+    #[arg(long, value_name = "LIST", env = "RESUMETRY_ALPN")]
+    pub alpn: Option<String>,
+
+    /// The only version of TLS to offer [default: 1.2 and 1.3]
+    #[arg(long, value_name = "VERSION", env = "RESUMETRY_TLS")]
+    pub tls: Option<Version>,
+
+    /// Over QUIC instead of TCP [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "RESUMETRY_QUIC"
+    )]
+    pub quic: Option<bool>,
+
+    /// Take any certificate [default: false]
+    #[arg(
+        long,
+        value_name = "BOOL",
+        num_args = 0..=1,
+        default_missing_value = "true",
+        require_equals = true,
+        env = "RESUMETRY_INSECURE"
+    )]
+    pub insecure: Option<bool>,
+
+    /// Longest wait for a connection, a handshake and a response each [default: 5s]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_TIMEOUT")]
+    pub timeout: Option<Span>,
+
+    /// Time between two connections [default: 20ms]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_PAUSE")]
+    pub pause: Option<Span>,
+
+    /// `text` for people, `json` for programs [default: text]
+    #[arg(long, value_name = "FORMAT", env = "RESUMETRY_FORMAT")]
+    pub format: Option<Format>,
+
+    /// Mixed into the fingerprints of ticket keys, as in the agents that they are to be compared with
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "RESUMETRY_FINGERPRINT_SALT",
+        hide_env_values = true
+    )]
+    pub fingerprint_salt: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -381,6 +459,11 @@ pub struct TraceSettings {
     #[arg(long, value_name = "N", env = "RESUMETRY_COUNT")]
     pub count: Option<NonZeroU64>,
 
+    /// Hold what is seen against the log of a server, nginx=PATH; the log needs a format with the ports in
+    /// it, which is said where it lacks them. Exits 1 when they differ
+    #[arg(long, value_name = "SERVER=PATH", env = "RESUMETRY_VERIFY")]
+    pub verify: Option<ServerLog>,
+
     /// Colour the text: `auto` does so on a terminal, unless NO_COLOR is set [default: auto]
     #[arg(long, value_name = "WHEN", env = "RESUMETRY_COLOR")]
     pub color: Option<Color>,
@@ -418,13 +501,24 @@ const TRACE_EXAMPLES: &str = "\
 Examples:
   sudo resumetry trace
   sudo resumetry trace --server-name '*.example.com' --result full
-  sudo resumetry trace --format json --count 100 | jq .resumption";
+  sudo resumetry trace --format json --count 100 | jq .resumption
+  sudo resumetry trace --verify nginx=/var/log/nginx/resumetry.log";
 
 const PCAP_EXAMPLES: &str = "\
 Examples:
   resumetry pcap edge.pcapng
   resumetry pcap --format summary monday.pcap.gz tuesday.pcap.gz
   tcpdump -w - 'tcp port 443' | resumetry pcap --format json - | jq .resumption";
+
+const PROBE_EXAMPLES: &str = "\
+Examples:
+  resumetry probe www.example.com
+  resumetry probe www.example.com --quic
+  resumetry probe www.example.com --address 192.0.2.1:443 --address 192.0.2.2:443 --tls 1.3
+  resumetry probe www.example.com --format json | jq .findings
+
+Exits 0 when every resumption that a ticket allowed took place, 1 when one did not or an address could not
+be tested.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

@@ -16,14 +16,18 @@ use crate::core::aggregate::labels::label_name;
 use crate::core::record::{Outcome, Role};
 use crate::host::kubernetes::KubernetesConfig;
 use crate::output::filter::Filter;
+use crate::probing::TargetError;
 use file::{ConfigFile, FileError};
+use probe::MOST_CONNECTIONS;
+pub use probe::ProbeConfig;
 use values::{
     AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, OverheadLimit, PcapFormat,
-    ResultFilter, RoleFilter, Span, Taps,
+    ResultFilter, RoleFilter, ServerLog, Span, Taps,
 };
 
 mod file;
 pub mod otlp;
+mod probe;
 pub mod values;
 
 /// Where /metrics is served unless told otherwise.
@@ -71,6 +75,7 @@ pub enum Command {
     Run(Box<RunConfig>),
     Trace(Box<TraceConfig>),
     Pcap(PcapConfig),
+    Probe(ProbeConfig),
     Doctor(DoctorConfig),
     Completions(Shell),
     ManPages(PathBuf),
@@ -138,6 +143,8 @@ pub struct TraceConfig {
     pub format: Format,
     pub filter: Filter,
     pub count: Option<NonZeroU64>,
+    /// What to hold records against.
+    pub verify: Option<ServerLog>,
     pub color: Color,
 }
 
@@ -189,6 +196,13 @@ pub enum ConfigError {
     OtlpInterval(Duration),
     #[error("pod-label: `{0}` cannot be a label: {1}")]
     PodLabel(String, values::ValueError),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(
+        "that would take {total} connections, and {MOST_CONNECTIONS} are the most: give fewer by \
+         --connections, or name some of the addresses by --address"
+    )]
+    TooManyConnections { total: usize },
     #[error("pid: 0 is no process")]
     NoProcess,
     #[error("{0} is set to an empty text; leave it out or give it a value")]
@@ -237,6 +251,7 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
                 .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
             color: args.color.unwrap_or_default(),
         })),
+        Typed::Probe(args) => ProbeConfig::new(args).map(Command::Probe),
         Typed::Completions(args) => Ok(Command::Completions(args.shell)),
         Typed::ManPages(args) => Ok(Command::ManPages(args.directory)),
     }
@@ -401,6 +416,7 @@ fn trace(
             role: settings.role.map(Role::from),
         },
         count: settings.count,
+        verify: settings.verify,
         color: settings.color.unwrap_or_default(),
     })
 }
@@ -486,7 +502,7 @@ fill_from!(
     OtlpSettings: otlp_endpoint, otlp_protocol, otlp_header, otlp_ca, otlp_compression, otlp_interval,
     otlp_timeout, otlp_logs, otlp_attribute
 );
-fill_from!(TraceSettings: format, server_name, service, result, role, count, color);
+fill_from!(TraceSettings: format, server_name, service, result, role, count, verify, color);
 fill_from!(DoctorSettings: format, color);
 
 #[cfg(test)]

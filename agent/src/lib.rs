@@ -12,6 +12,8 @@ pub mod overhead;
 pub mod pcap;
 pub mod pipeline;
 pub mod probe;
+pub mod probing;
 pub mod source;
 pub mod tap;
+pub mod verify;
 pub mod watch;

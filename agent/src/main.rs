@@ -30,6 +30,7 @@ fn main() -> ExitCode {
             commands::trace(*config)
         }
         Command::Pcap(config) => commands::pcap(&config),
+        Command::Probe(config) => commands::probe(&config),
         Command::Doctor(config) => commands::doctor(&config),
         Command::Completions(shell) => commands::completions(shell),
         Command::ManPages(directory) => commands::man_pages(&directory),

@@ -3,13 +3,16 @@
 mod doctor;
 mod help;
 mod pcap;
+mod probe;
 mod run;
 mod shutdown;
 mod trace;
+mod verification;
 
 pub use doctor::doctor;
 pub use help::{completions, man_pages};
 pub use pcap::pcap;
+pub use probe::probe;
 pub use run::run;
 pub use trace::trace;
 

@@ -22,6 +22,7 @@ use resumetry::{
 };
 
 use super::shutdown;
+use super::verification::Verification;
 
 /// Lines that may wait for a slow reader; what does not fit is counted, never waited for, since
 /// waiting would lose events in the kernel.
@@ -30,6 +31,9 @@ const WAITING_LINES: usize = 64 * 1024;
 /// Captures until told to stop, or until `--count` lines are written.
 pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
+    // From here on its lines count: a handshake that is seen has its line behind it.
+    let verification = config.verify.as_ref().map(Verification::start);
+    let verification = verification.transpose()?;
     let capture = Capture::start(&config.capture, Box::new(|_| ()))?;
     let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     let (sender, receiver) = sync_channel(WAITING_LINES);
@@ -44,6 +48,7 @@ pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
         written: 0,
         dropped: 0,
         lost: 0,
+        verification,
         spare: String::new(),
     };
     lines.header();
@@ -68,6 +73,7 @@ pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
             lines.lost
         );
     }
+    let agrees = lines.verification.take().is_none_or(Verification::finish);
     drop(lines);
     let written = writer
         .join()
@@ -77,7 +83,8 @@ pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to standard output")
         }
-        _ => Ok(ExitCode::SUCCESS),
+        _ if agrees => Ok(ExitCode::SUCCESS),
+        _ => Ok(ExitCode::FAILURE),
     }
 }
 
@@ -89,6 +96,7 @@ struct Lines {
     written: u64,
     dropped: u64,
     lost: u64,
+    verification: Option<Verification>,
     spare: String,
 }
 
@@ -121,6 +129,9 @@ impl Lines {
 
 impl Consumer for Lines {
     fn record(&mut self, handshake: &Handshake, process: Option<&Process>, wall_offset_ns: i128) {
+        if let Some(verification) = &mut self.verification {
+            verification.record(handshake);
+        }
         if self.satisfied() || !self.config.filter.matches(handshake, process) {
             return;
         }
@@ -152,6 +163,9 @@ impl Consumer for Lines {
     fn tick(&mut self, health: &Health) {
         let tracker = &health.tracker;
         self.lost = tracker.lost_ring_loss + tracker.lost_truncated + tracker.lost_evicted;
+        if let Some(verification) = &mut self.verification {
+            verification.tick(health.now_ns);
+        }
     }
 
     fn satisfied(&self) -> bool {

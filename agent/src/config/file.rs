@@ -126,8 +126,13 @@ impl ConfigFile {
 
 /// The long flags of every command.
 pub(super) fn known_keys() -> BTreeSet<String> {
+    let reads_files = |command: &&clap::Command| {
+        let mut arguments = command.get_arguments();
+        arguments.any(|argument| argument.get_long() == Some("config"))
+    };
     Cli::command()
         .get_subcommands()
+        .filter(reads_files)
         .flat_map(|command| command.get_arguments())
         .filter_map(|argument| argument.get_long())
         .filter(|flag| !NOT_IN_FILE.contains(flag))

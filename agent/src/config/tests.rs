@@ -123,6 +123,7 @@ const EVERY_KEY: &[(&str, &str)] = &[
     ("server-name", "\"*.example.com\""),
     ("service", "\"nginx\""),
     ("taps", "\"all\""),
+    ("verify", "\"nginx=/var/log/nginx/resumetry.log\""),
     ("web-config", "\"/etc/resumetry/web.yml\""),
 ];
 
@@ -196,6 +197,9 @@ fn every_flag_has_its_key_and_the_key_reaches_the_configuration() {
                 role: Some(Role::Client),
             },
             count: NonZeroU64::new(7),
+            verify: Some(ServerLog {
+                path: "/var/log/nginx/resumetry.log".into(),
+            }),
             color: Color::Always,
         }
     );

@@ -2,6 +2,7 @@
 //! what could not work later.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -253,6 +254,24 @@ impl FromStr for Span {
     }
 }
 
+/// `--verify`: the log of a server, to hold records against.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerLog {
+    /// Of nginx, in the format of `verify::nginx`.
+    pub path: PathBuf,
+}
+
+impl FromStr for ServerLog {
+    type Err = ValueError;
+
+    fn from_str(text: &str) -> Result<Self, ValueError> {
+        match text.strip_prefix("nginx=") {
+            Some(path) if !path.is_empty() => Ok(Self { path: path.into() }),
+            _ => Err(ValueError::ServerLog),
+        }
+    }
+}
+
 /// `--max-overhead`: a part of the servers' CPU time, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverheadLimit {
@@ -314,6 +333,8 @@ pub enum ValueError {
     Size,
     #[error("expected a span of time with its unit, such as 30s, 5m or 1h")]
     Span,
+    #[error("expected nginx=PATH, such as nginx=/var/log/nginx/resumetry.log")]
+    ServerLog,
     #[error("expected a part in per cent, 0.0001 to 100, such as 1 or 0.5, or `none` for no limit")]
     Overhead,
 }
@@ -348,6 +369,10 @@ macro_rules! deserialize_from_text {
 
 pub(super) use deserialize_from_text;
 
+deserialize_from_text!(
+    ServerLog,
+    "a server and its log, such as nginx=/var/log/nginx/resumetry.log"
+);
 deserialize_from_text!(Label, "a label such as \"pop=fra1\"");
 deserialize_from_text!(Span, "a span of time such as \"30s\"");
 deserialize_from_text!(Glob, "a pattern such as \"*.example.com\"");
