@@ -146,7 +146,7 @@ fn tickets_of_other_keys_are_refused_as_the_servers_agent_sees_it() {
 }
 
 #[test]
-fn haproxy_and_quic_are_told_as_they_are() {
+fn haproxy_session_ids_and_quic_are_told_as_they_are() {
     let names = Names::new().unwrap();
     let port = ports::free().unwrap();
     let certificates = names.directory.path().join("served/both");
@@ -160,6 +160,19 @@ fn haproxy_and_quic_are_told_as_they_are() {
         (code, &report["addresses"][0]["resumed"]),
         (0, &3.into()),
         "{report:#}"
+    );
+
+    // By session IDs alone.
+    let port = ports::free().unwrap();
+    let by_id = "ssl_session_tickets off; ssl_session_cache shared:probe:1m;";
+    let server = Server::new(port, "ssl", &names.served).with(by_id);
+    let _nginx = Nginx::start(1, "", &[server]).unwrap();
+    let (report, code) = probe(&names, &[port], &["--connections", "3", "--tls", "1.2"]);
+    let server = &report["addresses"][0];
+    assert_eq!((code, &server["resumed"]), (0, &3.into()), "{report:#}");
+    assert_eq!(
+        (&server["method"], &server["tickets"]),
+        (&"session_id".into(), &0.into())
     );
 
     let identity = names.authority.issue(&names.name(0), Key::Ecdsa).unwrap();
@@ -216,7 +229,7 @@ fn servers_that_do_not_resume_and_none_at_all_are_told_apart() {
     let _nginx = Nginx::start(1, "", &[server]).unwrap();
     let (report, code) = probe(&names, &[port], &["--connections", "3", "--tls", "1.3"]);
     assert_eq!(code, 1, "{report:#}");
-    says(&report, "refused 3 of 3 tickets of its own");
+    says(&report, "refused 3 of 3 offers");
 
     let dead = ports::free().unwrap();
     let (report, code) = probe(&names, &[port, dead], &few);

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const CONNECTIONS: usize = 12;
 
 /// As the agent tells those who have another format.
-const FORMAT: &str = r#"log_format resumetry escape=json '{"remote_addr":"$remote_addr","remote_port":"$remote_port","server_port":"$server_port","ssl_session_reused":"$ssl_session_reused"}';"#;
+const FORMAT: &str = r#"log_format resumetry escape=json '{"remote_addr":"$remote_addr","remote_port":"$remote_port","server_addr":"$server_addr","server_port":"$server_port","server_protocol":"$server_protocol","connection_requests":"$connection_requests","ssl_session_reused":"$ssl_session_reused"}';"#;
 
 /// An agent that verifies by a log, and is to stop.
 fn tracing(log: &Path) -> Agent {
@@ -83,7 +83,7 @@ fn a_log_that_says_otherwise_is_told_and_fails() {
     for (client, server) in connect(port, name) {
         writeln!(
             invented,
-            r#"{{"remote_addr":"127.0.0.1","remote_port":"{client}","server_port":"{server}","ssl_session_reused":"."}}"#
+            r#"{{"remote_addr":"127.0.0.1","remote_port":"{client}","server_addr":"127.0.0.1","server_port":"{server}","server_protocol":"HTTP/1.1","connection_requests":"1","ssl_session_reused":"."}}"#
         )
         .unwrap();
     }

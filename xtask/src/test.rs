@@ -297,7 +297,7 @@ fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
     passed(shell::run(&mut command))
 }
 
-/// Runs end-to-end tests: those that cargo's `selection` names, else all.
+/// Runs end-to-end tests: those that cargo's `selection` names.
 pub fn end_to_end_tests(selection: &[&str]) -> Command {
     let mut command = workspace_tests(selection);
     // One after the other: each watches the whole host and would see the others' connections.

@@ -2,16 +2,18 @@
 
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use anyhow::Context as _;
 use resumetry::config::{ProbeConfig, values::Format};
 use resumetry::core::fingerprint::Fingerprinter;
 use resumetry::probing::{Client, measure, report};
 
-use super::print;
+use super::{print, shutdown};
 
 /// Measures, and prints what came out; fails where a resumption did not take place that a ticket allowed.
 pub fn probe(config: &ProbeConfig) -> anyhow::Result<ExitCode> {
+    let stop = shutdown::on_signal().context("cannot listen for signals")?;
     let plan = config.plan()?;
     let fingerprinter = Fingerprinter::new(config.fingerprint_salt.as_bytes());
     let client = Client::new(&config.target, config.profile.clone(), fingerprinter)?;
@@ -22,9 +24,14 @@ pub fn probe(config: &ProbeConfig) -> anyhow::Result<ExitCode> {
             // Progress that cannot be shown is no reason to stop.
             let _ = write!(stderr, "\r\x1b[K{made} of {all} connections");
         }
+        !stop.load(Ordering::Relaxed)
     });
     if shows {
         eprint!("\r\x1b[K");
+    }
+    // Half of it would look like the whole.
+    if stop.load(Ordering::Relaxed) {
+        return Ok(ExitCode::SUCCESS);
     }
     let text = match config.format {
         Format::Text => report::text(&config.target, &config.profile, &conclusion),

@@ -32,7 +32,10 @@ const WAITING_LINES: usize = 64 * 1024;
 pub fn trace(config: TraceConfig) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal().context("cannot listen for signals")?;
     // From here on its lines count: a handshake that is seen has its line behind it.
-    let verification = config.verify.as_ref().map(Verification::start);
+    let verification = config
+        .verify
+        .as_ref()
+        .map(|log| Verification::start(log, config.capture.client_address));
     let verification = verification.transpose()?;
     let capture = Capture::start(&config.capture, Box::new(|_| ()))?;
     let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();

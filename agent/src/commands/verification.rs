@@ -4,9 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use resumetry::config::values::ServerLog;
+use resumetry::config::values::{AddressMask, ServerLog};
 use resumetry::core::record::Handshake;
 use resumetry::explain::say;
+use resumetry::output;
+use resumetry::pipeline::monotonic_ns;
 use resumetry::verify::follow::Follow;
 use resumetry::verify::{Difference, Verifier, nginx};
 
@@ -16,6 +18,7 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Verification {
     path: String,
+    client_address: AddressMask,
     follow: Follow,
     verifier: Verifier,
     /// Lines of another format.
@@ -25,33 +28,35 @@ pub struct Verification {
 
 impl Verification {
     /// Begins at the end of the log.
-    pub fn start(log: &ServerLog) -> anyhow::Result<Self> {
+    pub fn start(log: &ServerLog, client_address: AddressMask) -> anyhow::Result<Self> {
         let path = log.path.display().to_string();
         let follow = Follow::at_end(&log.path).with_context(|| {
             format!("cannot read {path}, the log to verify by; it must be there, if only empty")
         })?;
         Ok(Self {
             path,
+            client_address,
             follow,
-            verifier: Verifier::default(),
+            verifier: Verifier::new(monotonic_ns()),
             foreign: 0,
             is_unreadable: false,
         })
     }
 
     pub fn record(&mut self, handshake: &Handshake) {
-        tell(self.verifier.record(handshake));
+        tell(self.verifier.record(handshake), self.client_address);
     }
 
     pub fn tick(&mut self, now_ns: u64) {
-        self.read();
         self.verifier.tick(now_ns);
+        self.read();
     }
 
     fn read(&mut self) {
         let (verifier, foreign, path) = (&mut self.verifier, &mut self.foreign, &self.path);
+        let mask = self.client_address;
         let read = self.follow.lines(|text| match nginx::line(text) {
-            Ok(Some(line)) => tell(verifier.line(line)),
+            Ok(Some(line)) => tell(verifier.line(line), mask),
             Ok(None) => {}
             Err(nginx::NotOurs) => {
                 if *foreign == 0 {
@@ -95,7 +100,7 @@ impl Verification {
     }
 }
 
-fn tell(difference: Option<Difference>) {
+fn tell(difference: Option<Difference>, mask: AddressMask) {
     let Some(difference) = difference else {
         return;
     };
@@ -104,8 +109,8 @@ fn tell(difference: Option<Difference>) {
         false => ("full", "resumed"),
     };
     log::warn!(
-        "{} to port {}: the server logged a {logged} handshake, and a {seen} one was seen",
-        difference.peer,
-        difference.server_port
+        "{} to {}: the server logged a {logged} handshake, and a {seen} one was seen",
+        output::masked(difference.ends.client, mask),
+        difference.ends.server
     );
 }

@@ -1,6 +1,7 @@
 //! How handshake records are shown: JSON for programs, text for people. Pure: a record in, a
 //! line out; the caller has the clock and the file.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use crate::config::values::AddressMask;
@@ -18,6 +19,21 @@ enum Shown {
     /// behind one address apart.
     Prefix(IpAddr, u8),
     Nothing,
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full(address) => address.fmt(formatter),
+            Self::Prefix(network, bits) => write!(formatter, "{network}/{bits}"),
+            Self::Nothing => formatter.write_str("-"),
+        }
+    }
+}
+
+/// A client's address in a message, as far as it may be seen.
+pub fn masked(address: SocketAddr, how: AddressMask) -> String {
+    mask(address, how).to_string()
 }
 
 fn mask(address: SocketAddr, how: AddressMask) -> Shown {

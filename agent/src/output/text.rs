@@ -6,7 +6,6 @@
 
 use std::fmt::Write;
 
-use super::Shown;
 use super::filter::name_or_marker;
 use super::json::ticket_key;
 use crate::config::values::AddressMask;
@@ -131,7 +130,7 @@ pub fn write_line(
     cell(
         out,
         &CLIENT,
-        &address(super::mask(handshake.client, style.client_address)),
+        &super::mask(handshake.client, style.client_address).to_string(),
     );
     cell(
         out,
@@ -244,14 +243,6 @@ fn time(handshake: &Handshake, wall_offset_ns: i128) -> String {
             || "-".to_owned(),
             |time| time.strftime("%H:%M:%S.%3f").to_string(),
         )
-}
-
-fn address(shown: Shown) -> String {
-    match shown {
-        Shown::Full(address) => address.to_string(),
-        Shown::Prefix(network, bits) => format!("{network}/{bits}"),
-        Shown::Nothing => "-".to_owned(),
-    }
 }
 
 /// The suite without what every name has (`TLS_`) or what its mode implies (the hash).

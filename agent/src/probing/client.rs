@@ -1,9 +1,9 @@
 //! What all connections of a probe share: one configuration, or rustls would take the sessions of one
 //! for those of another and not offer them.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
@@ -43,8 +43,8 @@ pub struct Client {
     pub(super) profile: Profile,
     pub(super) verifier: Arc<Noting>,
     pub(super) fingerprinter: Fingerprinter,
-    /// What kept silent when it was asked for a page is not asked again.
-    pub(super) is_silent: AtomicBool,
+    /// What is not asked for a page again.
+    silent: Mutex<HashSet<SocketAddr>>,
     config: ClientConfig,
     quic: Option<quic::Endpoints>,
 }
@@ -95,14 +95,25 @@ impl Client {
         };
         Ok(Self {
             name: target.name.clone(),
-            host: target.host.clone(),
+            host: target.authority(),
             profile,
             verifier,
             fingerprinter,
-            is_silent: false.into(),
+            silent: Mutex::default(),
             config,
             quic,
         })
+    }
+
+    /// It kept silent when it was asked for a page.
+    pub(super) fn is_silent(&self, address: SocketAddr) -> bool {
+        let silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.contains(&address)
+    }
+
+    pub(super) fn note_silence(&self, address: SocketAddr) {
+        let mut silent = self.silent.lock().unwrap_or_else(PoisonError::into_inner);
+        silent.insert(address);
     }
 
     /// One connection, which offers a session or none.

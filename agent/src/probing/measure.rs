@@ -1,6 +1,6 @@
 //! Many connections, and what follows from them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::thread;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use super::client::Client;
 use super::session::Session;
 use super::statistics::{Spread, sign_test};
 use super::{Attempt, AttemptError, Certificate, Facts, TicketSeen};
+use crate::core::record::Method;
 
 /// What to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,21 +36,25 @@ impl Plan {
 }
 
 /// What an offer came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Verdict {
     Accepted,
     Refused,
     /// The one server gives out nothing to resume by.
     NoTicket,
+    /// There was no connection, though there were others before.
+    Failed(AttemptError),
+    /// One of the two was given up before.
     Unreachable,
 }
 
 impl Verdict {
-    pub fn as_str(self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Accepted => "accepted",
             Self::Refused => "refused",
             Self::NoTicket => "no_ticket",
+            Self::Failed(_) => "failed",
             Self::Unreachable => "unreachable",
         }
     }
@@ -101,7 +106,25 @@ impl Measured {
         // A server tells it with the ticket, a client's offer does not.
         let lifetime = seen().filter_map(|ticket| ticket.lifetime).last();
         let latest = seen().last()?;
-        Some(TicketSeen { lifetime, ..latest })
+        // Each connection offers another ticket: what several of them begin with names their key.
+        let keys = self.again.iter().filter_map(|attempt| attempt.ticket?.key);
+        let is_name = keys.filter(|key| Some(*key) == latest.key).count() > 1;
+        Some(TicketSeen {
+            lifetime,
+            key: latest.key.filter(|_| is_name),
+            ..latest
+        })
+    }
+
+    /// What the server gives to resume by.
+    pub(super) fn method(&self) -> Method {
+        let version = self.facts().map(|facts| facts.version.as_str());
+        match (self.given(), version, self.ticket()) {
+            (0, ..) => Method::None,
+            (_, Some("1.3"), _) => Method::Psk,
+            (.., Some(_)) => Method::Ticket,
+            (.., None) => Method::SessionId,
+        }
     }
 
     pub(super) fn takes_early_data(&self) -> bool {
@@ -110,6 +133,13 @@ impl Measured {
 
     /// Tickets of a full connection; of most of them.
     pub(super) fn tickets(&self) -> usize {
+        match self.method() {
+            Method::None | Method::SessionId => 0,
+            Method::Ticket | Method::Psk => self.given(),
+        }
+    }
+
+    fn given(&self) -> usize {
         let mut counts: Vec<_> = self.full.iter().map(|attempt| attempt.given).collect();
         counts.sort_unstable();
         counts.get(counts.len() / 2).copied().unwrap_or(0)
@@ -160,16 +190,14 @@ impl Conclusion {
     }
 }
 
-/// Told before each connection: how many were made, and of how many at most.
-pub type Progress<'a> = &'a mut dyn FnMut(usize, usize);
+/// Told before each connection: how many were made, and of how many at most. Says whether to go on.
+pub type Progress<'a> = &'a mut dyn FnMut(usize, usize) -> bool;
 
 struct Run<'a> {
     client: &'a Client,
     plan: &'a Plan,
     made: usize,
     progress: Progress<'a>,
-    /// Tickets left over, by the address that gave them.
-    tickets: BTreeMap<SocketAddr, VecDeque<Session>>,
 }
 
 /// Carries a plan out: a full connection and one that offers its ticket, in turns, and where there are
@@ -180,7 +208,6 @@ pub fn measure(client: &Client, plan: &Plan, progress: Progress<'_>) -> Conclusi
         plan,
         made: 0,
         progress,
-        tickets: BTreeMap::new(),
     };
     let mut addresses = BTreeMap::new();
     for address in &plan.addresses {
@@ -208,7 +235,9 @@ impl Run<'_> {
         address: SocketAddr,
         offer: Option<Session>,
     ) -> Result<Attempt, AttemptError> {
-        (self.progress)(self.made, self.plan.total());
+        if !(self.progress)(self.made, self.plan.total()) {
+            return Err(AttemptError::Stopped(address));
+        }
         if self.made > 0 {
             thread::sleep(self.plan.pause);
         }
@@ -227,8 +256,6 @@ impl Run<'_> {
                 }
             };
             let offer = full.sessions.pop();
-            let left = full.sessions.drain(..);
-            self.tickets.entry(address).or_default().extend(left);
             measured.full.push(full);
             // Without a ticket there is nothing to offer.
             let Some(offer) = offer else {
@@ -245,26 +272,19 @@ impl Run<'_> {
         measured
     }
 
-    /// Offers a ticket of one address to another.
+    /// Offers a fresh ticket of one address to another: one that has expired would not be offered at all.
     fn offer(&mut self, from: SocketAddr, to: SocketAddr) -> Verdict {
-        let kept = self.tickets.get_mut(&from).and_then(VecDeque::pop_back);
-        let offer = match kept {
-            Some(offer) => offer,
-            None => match self.attempt(from, None) {
-                Err(_) => return Verdict::Unreachable,
-                Ok(mut full) => {
-                    let Some(offer) = full.sessions.pop() else {
-                        return Verdict::NoTicket;
-                    };
-                    self.tickets.entry(from).or_default().extend(full.sessions);
-                    offer
-                }
-            },
+        let offer = match self.attempt(from, None) {
+            Ok(mut full) => full.sessions.pop(),
+            Err(error) => return Verdict::Failed(error),
+        };
+        let Some(offer) = offer else {
+            return Verdict::NoTicket;
         };
         match self.attempt(to, Some(offer)) {
-            Err(_) => Verdict::Unreachable,
             Ok(attempt) if attempt.resumed => Verdict::Accepted,
             Ok(_) => Verdict::Refused,
+            Err(error) => Verdict::Failed(error),
         }
     }
 }

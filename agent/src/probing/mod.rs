@@ -112,4 +112,6 @@ pub enum AttemptError {
     Handshake(SocketAddr, String),
     #[error("cannot speak QUIC with {0}: {1}")]
     Quic(SocketAddr, String),
+    #[error("{0} was not tested to the end: this was told to stop")]
+    Stopped(SocketAddr),
 }

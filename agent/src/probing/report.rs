@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::measure::{Comparison, Conclusion, Measured, Verdict};
 use super::statistics::Spread;
 use super::{Attempt, Facts, Profile, Target, Transport};
+use crate::core::record::Method;
 
 /// What a connection took of something.
 type Timed = fn(&Attempt) -> Option<Duration>;
@@ -38,6 +39,8 @@ struct Address {
     next_protocol: Option<String>,
     certificate: Option<String>,
     certificate_chain_bytes: Option<usize>,
+    /// What the server gives to resume by.
+    method: &'static str,
     /// A full connection's.
     tickets: usize,
     ticket: Ticket,
@@ -117,6 +120,7 @@ impl Address {
             next_protocol: facts.and_then(|facts| facts.protocol.clone()),
             certificate: certificate(measured),
             certificate_chain_bytes: measured.certificate().map(|shown| shown.chain_bytes),
+            method: measured.method().as_str(),
             tickets: measured.tickets(),
             ticket: Ticket {
                 bytes: ticket.map(|ticket| ticket.bytes),
@@ -164,13 +168,24 @@ fn findings(conclusion: &Conclusion) -> Vec<String> {
             ));
         } else if resumed < offered {
             findings.push(format!(
-                "{address} refused {} of {offered} tickets of its own",
+                "{address} refused {} of {offered} offers to resume by what it had given out itself",
                 offered - resumed
             ));
         }
     }
     for ((from, to), verdict) in &conclusion.matrix {
-        if *verdict != Verdict::Refused || from == to {
+        match verdict {
+            Verdict::Refused => {}
+            Verdict::Failed(error) => {
+                findings.push(format!(
+                    "no connection when {to} was to be offered a ticket of {from}: {error}"
+                ));
+                continue;
+            }
+            Verdict::Accepted | Verdict::NoTicket | Verdict::Unreachable => continue,
+        }
+        if from == to {
+            findings.push(format!("{to} refused a ticket of its own"));
             continue;
         }
         let key_of = |address| {
@@ -304,12 +319,12 @@ fn address_text(out: &mut String, address: SocketAddr, measured: &Measured) -> f
         write!(out, ", {fact}")?;
     }
     writeln!(out)?;
-    write!(
-        out,
-        "  {:<12}{} a connection",
-        "tickets",
-        measured.tickets()
-    )?;
+    let tickets = match measured.method() {
+        Method::None => "none".to_owned(),
+        Method::SessionId => "none, but session IDs".to_owned(),
+        Method::Ticket | Method::Psk => format!("{} a connection", measured.tickets()),
+    };
+    write!(out, "  {:<12}{tickets}", "tickets")?;
     if let Some(ticket) = measured.ticket() {
         write!(out, ", {} bytes", ticket.bytes)?;
         if let Some(fingerprint) = ticket.key {

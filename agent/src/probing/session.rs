@@ -6,6 +6,9 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
+/// Of one connection; a server that gives more gives too many.
+const MAX_SESSIONS: usize = 16;
+
 #[derive(Debug)]
 pub enum Session {
     Tls12(Tls12ClientSessionValue),
@@ -75,7 +78,10 @@ impl ClientSessionStore for Store {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
-        lock(&self.got).push(Session::Tls13(session));
+        let mut got = lock(&self.got);
+        if got.len() < MAX_SESSIONS {
+            got.push(Session::Tls13(session));
+        }
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {

@@ -1,7 +1,7 @@
 //! What is to be probed: a name, a port, and the addresses behind them.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, ToSocketAddrs as _};
 use std::str::FromStr;
 
 use rustls::pki_types::ServerName;
@@ -70,6 +70,19 @@ impl FromStr for Target {
 }
 
 impl Target {
+    /// As a Host header has it (RFC 9110, 7.2).
+    pub fn authority(&self) -> String {
+        let is_v6 = self.host.parse::<Ipv6Addr>().is_ok();
+        let host = match is_v6 {
+            true => format!("[{}]", self.host),
+            false => self.host.clone(),
+        };
+        match self.port {
+            HTTPS => host,
+            port => format!("{host}:{port}"),
+        }
+    }
+
     /// The addresses that the name stands for, in order and each once.
     ///
     /// # Errors
@@ -112,6 +125,19 @@ mod tests {
         ] {
             let target: Target = text.parse().unwrap();
             assert_eq!((target.host.as_str(), target.port), (host, port), "{text}");
+        }
+    }
+
+    #[test]
+    fn authority_has_the_port_where_it_is_another() {
+        for (text, authority) in [
+            ("example.com", "example.com"),
+            ("example.com:8443", "example.com:8443"),
+            ("2001:db8::1", "[2001:db8::1]"),
+            ("[2001:db8::1]:8443", "[2001:db8::1]:8443"),
+        ] {
+            let target: Target = text.parse().unwrap();
+            assert_eq!(target.authority(), authority);
         }
     }
 

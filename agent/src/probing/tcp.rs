@@ -3,7 +3,6 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
@@ -18,14 +17,11 @@ use crate::core::tls::codes::handshake;
 use crate::core::tls::record::{Item, Next, RecordReader};
 use crate::core::tls::server_hello::new_session_ticket;
 
-/// How long tickets are waited for where nothing else is to come.
+/// How long tickets are waited for at least where nothing else is to come.
 const TICKETS: Duration = Duration::from_millis(200);
 
 /// Of each direction, for what stands in it in the clear: more than any pair of flights.
 const KEPT_BYTES: usize = 64 << 10;
-
-/// Of a response.
-const RESPONSE_BYTES: usize = 256 << 10;
 
 pub fn attempt(
     client: &Client,
@@ -59,11 +55,20 @@ pub fn attempt(
     let speaks_http = protocol
         .as_deref()
         .is_none_or(|name| name.starts_with("http/1."));
-    let asks = speaks_http && !client.is_silent.load(Ordering::Relaxed);
+    let asks = speaks_http && !client.is_silent(address);
     // Behind the handshake nothing is an error of the probe's: what came counts.
-    let first_byte = exchange(client, &mut tls, &mut wire, store, asks);
+    // A server sends tickets once it has the client's Finished: a round trip from here, and some more.
+    let tickets = TICKETS.max(3 * (connected - start));
+    let first_byte = exchange(
+        client,
+        &mut tls,
+        &mut wire,
+        store,
+        asks.then_some(timeout),
+        tickets,
+    );
     if asks && first_byte.is_none() {
-        client.is_silent.store(true, Ordering::Relaxed);
+        client.note_silence(address);
     }
     let sessions = store.take();
     Ok(Attempt {
@@ -97,15 +102,17 @@ fn explain(error: &io::Error, timeout: Duration) -> String {
     }
 }
 
-/// Asks for a page, or waits for tickets; when the first byte of the response came.
+/// Asks for a page, where there is a `patience` for it, or waits for `tickets`; when the first byte of the
+/// response came.
 fn exchange(
     client: &Client,
     tls: &mut ClientConnection,
     wire: &mut Tee<'_>,
     store: &Store,
-    asks: bool,
+    patience: Option<Duration>,
+    tickets: Duration,
 ) -> Option<Instant> {
-    if asks {
+    if patience.is_some() {
         let request = format!(
             "GET / HTTP/1.1\r\nHost: {}\r\nUser-Agent: resumetry-probe/{}\r\nAccept: */*\r\n\
              Connection: close\r\n\r\n",
@@ -113,11 +120,9 @@ fn exchange(
             env!("CARGO_PKG_VERSION")
         );
         tls.writer().write_all(request.as_bytes()).ok()?;
-    } else {
-        wire.stream.set_read_timeout(Some(TICKETS)).ok()?;
     }
+    let mut deadline = Instant::now() + patience.unwrap_or(tickets);
     let mut first_byte = None;
-    let mut taken = 0;
     let mut buffer = [0; 16 << 10];
     loop {
         while tls.wants_write() {
@@ -125,8 +130,9 @@ fn exchange(
                 return first_byte;
             }
         }
-        let is_enough = taken > RESPONSE_BYTES || (!asks && store.count() > 0);
-        if is_enough {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_enough = patience.is_none() && store.count() > 0;
+        if is_enough || left.is_zero() || wire.stream.set_read_timeout(Some(left)).is_err() {
             break;
         }
         match tls.read_tls(wire) {
@@ -137,13 +143,12 @@ fn exchange(
             break;
         };
         if state.plaintext_bytes_to_read() > 0 && first_byte.is_none() {
-            first_byte = Some(Instant::now());
-            // A server that does not close is not waited for.
-            let _ = wire.stream.set_read_timeout(Some(TICKETS));
+            let now = Instant::now();
+            first_byte = Some(now);
+            // Neither a server that does not close is waited for, nor one that never ends.
+            deadline = now + tickets;
         }
-        while let Ok(bytes @ 1..) = tls.reader().read(&mut buffer) {
-            taken += bytes;
-        }
+        while let Ok(1..) = tls.reader().read(&mut buffer) {}
         if state.peer_has_closed() {
             break;
         }

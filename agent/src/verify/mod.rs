@@ -1,8 +1,7 @@
 //! `trace --verify`: holds what was seen against what a server logged of the same connections.
 //!
-//! Pure: records, lines and the time come in. A connection is known by its peer and the server's port; a
-//! server writes one line a request, so that every line after a connection's first is none of a
-//! handshake's.
+//! Pure: records, lines and the time come in. A connection is known by its two ends. A server writes a line
+//! a request, and only that of a connection's first one is of its handshake.
 
 pub mod follow;
 pub mod nginx;
@@ -12,38 +11,51 @@ use std::net::SocketAddr;
 
 use crate::core::record::{Handshake, Outcome, Role, Transport};
 
-/// Connections of each kind that are remembered; beyond that the oldest are let go.
-const MAX_REMEMBERED: usize = 64 * 1024;
+/// Records and lines that may wait for each other; beyond that all of the kind are given up, and counted.
+const MAX_WAITING: usize = 64 * 1024;
 
 /// A handshake and its line come within this time of each other: the line follows the response, the record
 /// the response too, or ten seconds. Nanoseconds.
 const PATIENCE_NS: u64 = 60_000_000_000;
 
-/// The client's end, and the server's port.
-type Ends = (SocketAddr, u16);
+/// The client's end and the server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Ends {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+}
 
-/// What a server logged of one request.
+impl Ends {
+    /// As a log has addresses: without the form in which a socket of IPv6 takes one of IPv4.
+    fn plain(self) -> Self {
+        let plain = |end: SocketAddr| SocketAddr::new(end.ip().to_canonical(), end.port());
+        Self {
+            client: plain(self.client),
+            server: plain(self.server),
+        }
+    }
+}
+
+/// What a server logged of the first request on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line {
-    pub peer: SocketAddr,
-    pub server_port: u16,
+    pub ends: Ends,
     pub resumed: bool,
 }
 
-/// What was seen of a connection and is not confirmed yet, or what is known already.
+/// One that waits for its counterpart.
 #[derive(Clone, Copy, Debug)]
-struct Remembered {
+struct Waiting {
     resumed: bool,
     since_ns: u64,
-    /// Record and line met.
-    is_settled: bool,
 }
+
+type Waitings = HashMap<Ends, Waiting, ahash::RandomState>;
 
 /// A connection of which both know, and not the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Difference {
-    pub peer: SocketAddr,
-    pub server_port: u16,
+    pub ends: Ends,
     /// What the server logged; the record has the opposite.
     pub logged_resumed: bool,
 }
@@ -60,55 +72,57 @@ pub struct Tally {
 }
 
 /// Joins records and lines.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Verifier {
-    records: HashMap<Ends, Remembered, ahash::RandomState>,
-    lines: HashMap<Ends, Remembered, ahash::RandomState>,
+    records: Waitings,
+    lines: Waitings,
     tally: Tally,
     now_ns: u64,
 }
 
 impl Verifier {
-    /// Takes a record; other than established ones of servers over TCP have no line.
+    /// Begins now.
+    pub fn new(now_ns: u64) -> Self {
+        Self {
+            records: HashMap::default(),
+            lines: HashMap::default(),
+            tally: Tally::default(),
+            now_ns,
+        }
+    }
+
+    /// Takes a record; others than established ones of servers over TCP have no line.
     pub fn record(&mut self, handshake: &Handshake) -> Option<Difference> {
         let is_served = handshake.role == Role::Server && handshake.transport == Transport::Tcp;
         let outcome = handshake.outcome();
         if !is_served || outcome == Outcome::Failed {
             return None;
         }
-        // Behind PROXY protocol a server logs its own peer.
-        let peer = plain(handshake.peer.unwrap_or(handshake.client));
-        let ends = (peer, handshake.server.port());
+        let ends = Ends {
+            // Behind PROXY protocol a server logs its own peer.
+            client: handshake.peer.unwrap_or(handshake.client),
+            server: handshake.server,
+        };
+        let ends = ends.plain();
         let resumed = outcome == Outcome::Resumed;
-        let waiting = self.lines.remove(&ends);
-        let settled = waiting.map(|line| self.settle(ends, line.resumed, resumed));
-        let before = self.remember(ends, resumed, waiting.is_some());
-        if before.is_some_and(|before| !before.is_settled) {
-            // The ports serve another connection already.
-            self.tally.without_line += 1;
+        match self.lines.remove(&ends) {
+            Some(line) => self.settle(ends, line.resumed, resumed),
+            None => {
+                let missing = &mut self.tally.without_line;
+                wait(&mut self.records, ends, resumed, self.now_ns, missing);
+                None
+            }
         }
-        settled.flatten()
     }
 
     /// Takes a line of the log.
     pub fn line(&mut self, line: Line) -> Option<Difference> {
-        let ends = (plain(line.peer), line.server_port);
-        match self.records.get_mut(&ends) {
-            // Another request on the same connection.
-            Some(record) if record.is_settled => None,
-            Some(record) => {
-                record.is_settled = true;
-                let resumed = record.resumed;
-                self.settle(ends, line.resumed, resumed)
-            }
+        let ends = line.ends.plain();
+        match self.records.remove(&ends) {
+            Some(record) => self.settle(ends, line.resumed, record.resumed),
             None => {
-                let since_ns = self.now_ns;
-                make_room(&mut self.lines, &mut self.tally.without_record);
-                self.lines.entry(ends).or_insert(Remembered {
-                    resumed: line.resumed,
-                    since_ns,
-                    is_settled: false,
-                });
+                let missing = &mut self.tally.without_record;
+                wait(&mut self.lines, ends, line.resumed, self.now_ns, missing);
                 None
             }
         }
@@ -121,23 +135,9 @@ impl Verifier {
         }
         self.tally.differ += 1;
         Some(Difference {
-            peer: ends.0,
-            server_port: ends.1,
+            ends,
             logged_resumed: logged,
         })
-    }
-
-    fn remember(&mut self, ends: Ends, resumed: bool, is_settled: bool) -> Option<Remembered> {
-        let since_ns = self.now_ns;
-        make_room(&mut self.records, &mut self.tally.without_line);
-        self.records.insert(
-            ends,
-            Remembered {
-                resumed,
-                since_ns,
-                is_settled,
-            },
-        )
     }
 
     /// Advances time: what is overdue is counted and forgotten.
@@ -150,7 +150,7 @@ impl Verifier {
         ] {
             waiting.retain(|_, one| {
                 let is_due = now_ns.saturating_sub(one.since_ns) > PATIENCE_NS;
-                *missing += u64::from(is_due && !one.is_settled);
+                *missing += u64::from(is_due);
                 !is_due
             });
         }
@@ -158,27 +158,23 @@ impl Verifier {
 
     /// The tally if nothing more comes.
     pub fn tally(&self) -> Tally {
-        let unsettled = |waiting: &HashMap<Ends, Remembered, ahash::RandomState>| {
-            waiting.values().filter(|one| !one.is_settled).count() as u64
-        };
         Tally {
-            without_line: self.tally.without_line + unsettled(&self.records),
-            without_record: self.tally.without_record + unsettled(&self.lines),
+            without_line: self.tally.without_line + self.records.len() as u64,
+            without_record: self.tally.without_record + self.lines.len() as u64,
             ..self.tally
         }
     }
 }
 
-/// An address as a log has it: without the form in which a socket of IPv6 takes one of IPv4.
-fn plain(address: SocketAddr) -> SocketAddr {
-    SocketAddr::new(address.ip().to_canonical(), address.port())
-}
-
-/// Lets all go at once where there are too many: they are counted as missing.
-fn make_room(waiting: &mut HashMap<Ends, Remembered, ahash::RandomState>, missing: &mut u64) {
-    if waiting.len() >= MAX_REMEMBERED {
-        *missing += waiting.values().filter(|one| !one.is_settled).count() as u64;
+/// Notes one that has no counterpart yet. Another of the same ends has none: they serve a new connection.
+fn wait(waiting: &mut Waitings, ends: Ends, resumed: bool, since_ns: u64, missing: &mut u64) {
+    if waiting.len() >= MAX_WAITING {
+        *missing += waiting.len() as u64;
         waiting.clear();
+    }
+    let one = Waiting { resumed, since_ns };
+    if waiting.insert(ends, one).is_some() {
+        *missing += 1;
     }
 }
 
@@ -187,16 +183,19 @@ mod tests {
     use super::*;
     use crate::core::sample;
 
-    fn peer(port: u16) -> SocketAddr {
-        ([192, 0, 2, 7], port).into()
+    fn ends(port: u16) -> Ends {
+        Ends {
+            client: ([192, 0, 2, 7], port).into(),
+            server: ([192, 0, 2, 1], 443).into(),
+        }
     }
 
     fn record(port: u16, resumed: bool) -> Handshake {
         Handshake {
             role: Role::Server,
             transport: Transport::Tcp,
-            client: peer(port),
-            server: ([192, 0, 2, 1], 443).into(),
+            client: ends(port).client,
+            server: ends(port).server,
             peer: None,
             established: true,
             resumed,
@@ -206,22 +205,18 @@ mod tests {
 
     fn line(port: u16, resumed: bool) -> Line {
         Line {
-            peer: peer(port),
-            server_port: 443,
+            ends: ends(port),
             resumed,
         }
     }
 
     #[test]
-    fn record_and_line_meet_in_either_order_and_once() {
-        let mut verifier = Verifier::default();
+    fn record_and_line_meet_in_either_order() {
+        let mut verifier = Verifier::new(0);
         assert_eq!(verifier.record(&record(1, true)), None);
-        assert_eq!(verifier.line(line(1, true)), None);
-        // Keep-alive.
         assert_eq!(verifier.line(line(1, true)), None);
         assert_eq!(verifier.line(line(2, false)), None);
         assert_eq!(verifier.record(&record(2, false)), None);
-        assert_eq!(verifier.line(line(2, false)), None);
         let expected = Tally {
             agree: 2,
             ..Tally::default()
@@ -231,11 +226,10 @@ mod tests {
 
     #[test]
     fn difference_is_told_with_its_connection() {
-        let mut verifier = Verifier::default();
+        let mut verifier = Verifier::new(0);
         verifier.record(&record(1, false));
         let difference = Difference {
-            peer: peer(1),
-            server_port: 443,
+            ends: ends(1),
             logged_resumed: true,
         };
         assert_eq!(verifier.line(line(1, true)), Some(difference));
@@ -243,8 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn same_ports_of_another_server_are_another_connection() {
+        let mut verifier = Verifier::new(0);
+        verifier.record(&record(1, true));
+        let mut other = record(1, false);
+        other.server = ([192, 0, 2, 2], 443).into();
+        verifier.record(&other);
+        assert_eq!(verifier.line(line(1, true)), None);
+        let expected = Tally {
+            agree: 1,
+            without_line: 1,
+            ..Tally::default()
+        };
+        assert_eq!(verifier.tally(), expected);
+    }
+
+    #[test]
     fn ports_that_are_used_again_are_another_connection() {
-        let mut verifier = Verifier::default();
+        let mut verifier = Verifier::new(0);
         for resumed in [false, true] {
             verifier.record(&record(1, resumed));
             assert_eq!(verifier.line(line(1, resumed)), None);
@@ -264,7 +274,7 @@ mod tests {
 
     #[test]
     fn what_never_meets_is_counted_and_forgotten() {
-        let mut verifier = Verifier::default();
+        let mut verifier = Verifier::new(PATIENCE_NS);
         verifier.record(&record(1, true));
         verifier.line(line(2, true));
         let expected = Tally {
@@ -272,24 +282,26 @@ mod tests {
             without_record: 1,
             ..Tally::default()
         };
+        verifier.tick(PATIENCE_NS + 1);
+        assert_eq!((verifier.records.len(), verifier.lines.len()), (1, 1));
         assert_eq!(verifier.tally(), expected);
-        verifier.tick(2 * PATIENCE_NS);
+        verifier.tick(3 * PATIENCE_NS);
         assert_eq!(verifier.tally(), expected);
         assert!(verifier.records.is_empty() && verifier.lines.is_empty());
         for port in 0..=u16::MAX {
-            verifier.line(line(port, true));
-            verifier.line(Line {
-                server_port: 444,
-                ..line(port, true)
-            });
+            for host in [1, 2] {
+                let mut line = line(port, true);
+                line.ends.server.set_ip([192, 0, 2, host].into());
+                verifier.line(line);
+            }
         }
-        assert!(verifier.lines.len() <= MAX_REMEMBERED);
+        assert!(verifier.lines.len() <= MAX_WAITING);
         assert_eq!(verifier.tally().without_record, 1 + 2 * 65_536);
     }
 
     #[test]
     fn failed_handshakes_clients_and_quic_have_no_line() {
-        let mut verifier = Verifier::default();
+        let mut verifier = Verifier::new(0);
         for handshake in [
             Handshake {
                 established: false,

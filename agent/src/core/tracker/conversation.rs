@@ -549,7 +549,8 @@ impl Conversation {
         if !self.offers_early_data() {
             return None;
         }
-        let is_over = self.early_data_taken.is_some();
+        // Where its PSK was declined, more of it may look like the client's own flight.
+        let is_over = self.early_data_taken.is_some() && self.resumed == Some(true);
         (self.saw_early_data || is_over).then_some(self.saw_early_data)
     }
 

@@ -112,7 +112,9 @@ impl Tracker {
             }
             None => {
                 self.calls.keep(name, returned);
-                let random = call.random.map(|random| Random {
+                // Before there is a hello, nothing is there.
+                let told = call.random.filter(|random| random.server != 0);
+                let random = told.map(|random| Random {
                     process: name.0,
                     is_server: random.is_server,
                     server: random.server,
