@@ -390,8 +390,9 @@ fn collect(
     let sink = Arc::clone(&lines);
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
+            // Who is told of a line finds it.
+            lock(&sink).push(line.clone());
             each(&line);
-            lock(&sink).push(line);
         }
     });
     lines
