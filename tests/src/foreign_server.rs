@@ -58,21 +58,27 @@ pub struct ForeignServer {
 
 impl ForeignServer {
     pub fn start(files: &Files) -> Result<Self> {
-        let port = ports::free()?;
-        let mut command = openssl()?;
-        command
-            .args(["s_server", "-www", "-quiet", "-accept"])
-            .arg(format!("127.0.0.1:{port}"))
-            .arg("-cert")
-            .arg(&files.certificate)
-            .arg("-key")
-            .arg(&files.key)
-            .stdout(Stdio::null());
+        let (port, process) = s_server(openssl()?, files, &[])?;
         Ok(Self {
-            _process: Owned::serving(command, &[port])?,
+            _process: process,
             port,
         })
     }
+}
+
+/// `s_server` of some `openssl`, with these arguments besides; its port, and what ends it.
+pub fn s_server(mut openssl: Command, files: &Files, arguments: &[&str]) -> Result<(u16, Owned)> {
+    let port = ports::free()?;
+    openssl
+        .args(["s_server", "-www", "-quiet", "-accept"])
+        .arg(format!("127.0.0.1:{port}"))
+        .arg("-cert")
+        .arg(&files.certificate)
+        .arg("-key")
+        .arg(&files.key)
+        .args(arguments)
+        .stdout(Stdio::null());
+    Ok((port, Owned::serving(openssl, &[port])?))
 }
 
 /// Times per second that OpenSSL 3.5 can do things, by its own measurement (`openssl speed`).

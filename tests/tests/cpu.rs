@@ -50,20 +50,9 @@ fn records(agent: &Agent, server: u16) -> BTreeMap<u16, Record> {
 /// Full handshakes of both versions with a server on this port, by a name with an RSA certificate,
 /// whose signatures take a while; from how many ports, since the kernel may give one out twice.
 fn visit(port: u16, name: &str) -> usize {
-    let mut ports = BTreeSet::new();
-    for versions in [Versions::Tls12, Versions::Tls13] {
-        let client = Client::new(Profile {
-            versions,
-            server_name: Some(name.to_owned()),
-            ..Profile::default()
-        })
-        .unwrap();
-        for _ in 0..CONNECTIONS {
-            let moments = client.first_byte(|| dial(port), &Ask::default()).unwrap();
-            assert!(!moments.resumed);
-            ports.insert(moments.client.port());
-        }
-    }
+    let ports = [Versions::Tls12, Versions::Tls13]
+        .map(|versions| connect_each(port, name, versions, Ask::default()));
+    let ports: BTreeSet<u16> = ports.into_iter().flatten().collect();
     ports.len()
 }
 
@@ -149,7 +138,7 @@ fn each_connection_has_its_own_time_where_threads_send_for_each_other() {
         let made: Vec<u16> = std::thread::scope(|scope| {
             let clients = asks.map(|ask| {
                 let port = server.port;
-                scope.spawn(move || connect_each(port, name, ask))
+                scope.spawn(move || connect_each(port, name, Versions::Tls13, ask))
             });
             clients.map(|client| client.join().unwrap()).concat()
         });
@@ -178,15 +167,16 @@ fn each_connection_has_its_own_time_where_threads_send_for_each_other() {
 }
 
 /// Connections of one client, one after the other; the port of each.
-fn connect_each(server: u16, name: &str, ask: Ask<'_>) -> Vec<u16> {
+fn connect_each(server: u16, name: &str, versions: Versions, ask: Ask<'_>) -> Vec<u16> {
     let client = Client::new(Profile {
-        versions: Versions::Tls13,
+        versions,
         server_name: Some(name.to_owned()),
         ..Profile::default()
     })
     .unwrap();
     let ports = (0..CONNECTIONS).map(|_| {
         let moments = client.first_byte(|| dial(server), &ask).unwrap();
+        assert!(!moments.resumed || ask.resume);
         moments.client.port()
     });
     ports.collect()

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use resumetry_tests::agent::{Agent, Record, binary};
 use resumetry_tests::certs::Key;
+use resumetry_tests::foreign_server::s_server;
 use resumetry_tests::haproxy::{Bind, Haproxy};
 use resumetry_tests::nginx::{Nginx, Server, write_ticket_key};
 use resumetry_tests::process::Owned;
@@ -187,20 +188,9 @@ fn haproxy_session_ids_and_quic_are_told_as_they_are() {
     }
 }
 
-/// `openssl s_server` with these arguments; its port.
-fn s_server(names: &Names, arguments: &[&str]) -> (u16, Owned) {
-    let port = ports::free().unwrap();
-    let files = &names.served[0].1;
-    let mut command = Command::new("openssl");
-    command
-        .args(["s_server", "-www", "-quiet", "-accept"])
-        .arg(format!("127.0.0.1:{port}"))
-        .arg("-cert")
-        .arg(&files.certificate)
-        .arg("-key")
-        .arg(&files.key)
-        .args(arguments);
-    (port, Owned::serving(command, &[port]).unwrap())
+/// `openssl s_server` of this system; its port.
+fn start_s_server(names: &Names, arguments: &[&str]) -> (u16, Owned) {
+    s_server(Command::new("openssl"), &names.served[0].1, arguments).unwrap()
 }
 
 #[test]
@@ -213,7 +203,7 @@ fn servers_that_do_not_resume_and_none_at_all_are_told_apart() {
         assert!(findings.iter().any(says), "{report:#}");
     };
     // No ticket allowed anything.
-    let (port, _server) = s_server(&names, &["-num_tickets", "0"]);
+    let (port, _server) = start_s_server(&names, &["-num_tickets", "0"]);
     let (report, code) = probe(&names, &[port], &few);
     assert_eq!(
         (code, &report["addresses"][0]["offered"]),
@@ -241,7 +231,7 @@ fn servers_that_do_not_resume_and_none_at_all_are_told_apart() {
 #[test]
 fn a_certificate_that_does_not_verify_is_no_server_unless_told_so() {
     let names = Names::new().unwrap();
-    let (port, _server) = s_server(&names, &[]);
+    let (port, _server) = start_s_server(&names, &[]);
     let run = |arguments: &[&str]| {
         let output = Command::new(binary())
             .args(["probe", &format!("127.0.0.1:{port}"), "--connections", "1"])

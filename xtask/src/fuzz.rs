@@ -33,13 +33,16 @@ const FLAGS: &str = "-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-leve
     -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-sanitizer-coverage-trace-compares \
     -Ccodegen-units=1 --cfg fuzzing";
 
+/// How long each target runs unless told otherwise.
+const SECONDS: u32 = 60;
+
 /// A process that takes more is a finding, mebibytes.
 const MEMORY: u32 = 1024;
 
 #[derive(Args, Debug)]
 pub struct Arguments {
     /// How long each target runs
-    #[arg(long, value_name = "N", default_value_t = 60)]
+    #[arg(long, value_name = "N", default_value_t = SECONDS)]
     seconds: u32,
     /// Keep inputs that reach new code in the corpus
     #[arg(long)]
@@ -53,7 +56,7 @@ impl Arguments {
     /// Every target, a minute each.
     pub fn all() -> Self {
         Self {
-            seconds: 60,
+            seconds: SECONDS,
             keep: false,
             targets: Vec::new(),
         }

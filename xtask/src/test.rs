@@ -1,6 +1,7 @@
 //! `test` and `ci`: every check, cheapest first, stopping at the first that fails.
 
 use std::env;
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -239,7 +240,7 @@ fn clippy_kernel_half() -> Result<Outcome> {
 
 /// Builds and runs tests of the workspace. All of it is built whatever is selected, so that its libraries
 /// are built once, with what any of it needs of them.
-fn workspace_tests(selection: &[&str]) -> Command {
+fn workspace_tests(selection: &[impl AsRef<OsStr>]) -> Command {
     let mut command = shell::cargo(&["test", "--workspace", "--locked"]);
     command.args(selection);
     command
@@ -249,7 +250,6 @@ fn workspace_tests(selection: &[&str]) -> Command {
 fn unit_tests() -> Result<Outcome> {
     let mut selection = vec!["--lib".to_owned(), "--bins".to_owned()];
     selection.extend(tests_in("agent/tests")?.iter().map(|name| select(name)));
-    let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
     passed(shell::run(&mut workspace_tests(&selection)))
 }
 
@@ -289,8 +289,7 @@ fn end_to_end_selections() -> Result<(Vec<String>, Vec<String>)> {
 }
 
 fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
-    let selection: Vec<&str> = selection.iter().map(String::as_str).collect();
-    let mut command = end_to_end_tests(&selection);
+    let mut command = end_to_end_tests(selection);
     if long {
         command.env(LONG, "1");
     }
@@ -298,7 +297,7 @@ fn end_to_end(selection: &[String], long: bool) -> Result<Outcome> {
 }
 
 /// Runs end-to-end tests: those that cargo's `selection` names.
-pub fn end_to_end_tests(selection: &[&str]) -> Command {
+pub fn end_to_end_tests(selection: &[impl AsRef<OsStr>]) -> Command {
     let mut command = workspace_tests(selection);
     // One after the other: each watches the whole host and would see the others' connections.
     command.args(["--", "--test-threads=1"]);

@@ -4,7 +4,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cli::ProbeArgs;
-use crate::probing::{Plan, Profile, Target, Transport};
+use crate::core::record::Transport;
+use crate::probing::{Plan, Profile, Target};
 
 use super::values::Format;
 use super::{ConfigError, DEFAULT_SALT};
@@ -50,15 +51,9 @@ impl ProbeConfig {
                 .collect(),
         };
         let connections = usize::from(args.connections.unwrap_or(DEFAULT_CONNECTIONS));
-        let mut addresses = Vec::new();
-        for address in args.address {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
         let config = Self {
             target,
-            addresses,
+            addresses: args.address,
             connections,
             pause: args.pause.map_or(DEFAULT_PAUSE, |pause| pause.0),
             profile: Profile {
@@ -73,13 +68,20 @@ impl ProbeConfig {
                 .fingerprint_salt
                 .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
         };
-        config.plan_of(config.addresses.clone())?;
+        config.plan_of(&config.addresses)?;
         Ok(config)
     }
 
-    fn plan_of(&self, addresses: Vec<SocketAddr>) -> Result<Plan, ConfigError> {
+    /// Of these addresses, each once.
+    fn plan_of(&self, addresses: &[SocketAddr]) -> Result<Plan, ConfigError> {
+        let mut distinct = Vec::new();
+        for address in addresses {
+            if !distinct.contains(address) {
+                distinct.push(*address);
+            }
+        }
         let plan = Plan {
-            addresses,
+            addresses: distinct,
             connections: self.connections,
             pause: self.pause,
         };
@@ -95,9 +97,9 @@ impl ProbeConfig {
     /// # Errors
     /// When the name stands for no address, or for too many.
     pub fn plan(&self) -> Result<Plan, ConfigError> {
-        self.plan_of(match self.addresses.is_empty() {
-            true => self.target.resolve()?,
-            false => self.addresses.clone(),
-        })
+        match self.addresses.is_empty() {
+            true => self.plan_of(&self.target.resolve()?),
+            false => self.plan_of(&self.addresses),
+        }
     }
 }

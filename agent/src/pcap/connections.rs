@@ -103,16 +103,12 @@ impl Connections {
             self.make_room();
             self.table.insert(
                 ends,
-                Connection {
-                    client: segment.from,
-                    client_start: Some(segment.sequence),
-                    server_start: segment.ack.then_some(segment.acknowledgment),
-                    established_ns: 0,
-                    phase: Phase::Open,
-                    progress: Progress::default(),
-                    finished: [false; 2],
-                    last_ns: segment.time_ns,
-                },
+                Connection::new(
+                    segment.from,
+                    Some(segment.sequence),
+                    segment.ack.then_some(segment.acknowledgment),
+                    segment.time_ns,
+                ),
             );
         }
         let connection = self.table.get_mut(&ends)?;
@@ -130,15 +126,9 @@ impl Connections {
     fn open(&mut self, ends: (SocketAddr, SocketAddr), segment: &TcpSegment<'_>) {
         let start = Some(segment.sequence.wrapping_add(1));
         if segment.ack {
-            let connection = self.table.entry(ends).or_insert_with(|| Connection {
-                client: segment.to,
-                client_start: Some(segment.acknowledgment),
-                server_start: start,
-                established_ns: 0,
-                phase: Phase::Open,
-                progress: Progress::default(),
-                finished: [false; 2],
-                last_ns: segment.time_ns,
+            let connection = self.table.entry(ends).or_insert_with(|| {
+                let client_start = Some(segment.acknowledgment);
+                Connection::new(segment.to, client_start, start, segment.time_ns)
             });
             if connection.client == segment.to {
                 connection.server_start = start;
@@ -152,19 +142,8 @@ impl Connections {
         // The same SYN again is no new connection.
         if !is_known {
             self.make_room();
-            self.table.insert(
-                ends,
-                Connection {
-                    client: segment.from,
-                    client_start: start,
-                    server_start: None,
-                    established_ns: 0,
-                    phase: Phase::Open,
-                    progress: Progress::default(),
-                    finished: [false; 2],
-                    last_ns: segment.time_ns,
-                },
-            );
+            let connection = Connection::new(segment.from, start, None, segment.time_ns);
+            self.table.insert(ends, connection);
         }
     }
 
@@ -174,6 +153,25 @@ impl Connections {
 }
 
 impl Connection {
+    /// One without data so far, of which the numbers of the first bytes may be known.
+    fn new(
+        client: SocketAddr,
+        client_start: Option<u32>,
+        server_start: Option<u32>,
+        now_ns: u64,
+    ) -> Self {
+        Self {
+            client,
+            client_start,
+            server_start,
+            established_ns: 0,
+            phase: Phase::Open,
+            progress: Progress::default(),
+            finished: [false; 2],
+            last_ns: now_ns,
+        }
+    }
+
     fn segment<'a>(&mut self, segment: &TcpSegment<'a>) -> Option<Event<'a>> {
         let from_client = segment.from == self.client;
         if from_client && segment.ack && self.established_ns == 0 && self.server_start.is_some() {

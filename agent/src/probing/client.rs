@@ -15,8 +15,9 @@ use thiserror::Error;
 
 use super::session::{Session, Store};
 use super::verifier::Noting;
-use super::{Attempt, AttemptError, Profile, Target, Transport, Version, quic, tcp};
+use super::{Attempt, AttemptError, Profile, Target, Version, quic, tcp};
 use crate::core::fingerprint::Fingerprinter;
+use crate::core::record::Transport;
 
 /// Why a client cannot be made.
 #[derive(Debug, Error)]

@@ -128,7 +128,8 @@ impl Measured {
     }
 
     pub(super) fn takes_early_data(&self) -> bool {
-        self.attempts().any(|attempt| attempt.takes_early_data)
+        self.attempts()
+            .any(|attempt| attempt.given.takes_early_data)
     }
 
     /// Tickets of a full connection; of most of them.
@@ -140,7 +141,11 @@ impl Measured {
     }
 
     fn given(&self) -> usize {
-        let mut counts: Vec<_> = self.full.iter().map(|attempt| attempt.given).collect();
+        let mut counts: Vec<_> = self
+            .full
+            .iter()
+            .map(|attempt| attempt.given.count)
+            .collect();
         counts.sort_unstable();
         counts.get(counts.len() / 2).copied().unwrap_or(0)
     }
@@ -255,7 +260,7 @@ impl Run<'_> {
                     break;
                 }
             };
-            let offer = full.sessions.pop();
+            let offer = full.given.latest.take();
             measured.full.push(full);
             // Without a ticket there is nothing to offer.
             let Some(offer) = offer else {
@@ -275,7 +280,7 @@ impl Run<'_> {
     /// Offers a fresh ticket of one address to another: one that has expired would not be offered at all.
     fn offer(&mut self, from: SocketAddr, to: SocketAddr) -> Verdict {
         let offer = match self.attempt(from, None) {
-            Ok(mut full) => full.sessions.pop(),
+            Ok(full) => full.given.latest,
             Err(error) => return Verdict::Failed(error),
         };
         let Some(offer) = offer else {

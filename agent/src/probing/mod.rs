@@ -23,7 +23,8 @@ pub use measure::{Conclusion, Measured, Plan, Progress, Verdict, measure};
 pub use target::{Target, TargetError};
 use thiserror::Error;
 
-use session::Session;
+use crate::core::record::Transport;
+use session::Given;
 
 /// What a connection is to be like.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +38,6 @@ pub struct Profile {
     pub insecure: bool,
     /// Longest wait for anything.
     pub timeout: Duration,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Transport {
-    Tcp,
-    Quic,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -66,12 +61,8 @@ struct Attempt {
     facts: Facts,
     /// Of full handshakes.
     certificate: Option<Certificate>,
-    /// What the server gave to resume by, as far as it is left.
-    sessions: Vec<Session>,
-    /// How much that was.
-    given: usize,
-    /// The server takes early data with it.
-    takes_early_data: bool,
+    /// What the server gave to resume by.
+    given: Given,
     /// Of the ticket that was offered, or that the server issued in the clear.
     ticket: Option<TicketSeen>,
 }

@@ -12,7 +12,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::time::{sleep, timeout};
 
 use super::client::Client;
-use super::session::{Session, Store};
+use super::session::Store;
 use super::{Attempt, AttemptError, Facts};
 
 /// How long tickets are waited for at least.
@@ -84,7 +84,6 @@ pub fn attempt(
         let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
         connection.close(VarInt::from_u32(0), b"");
         let certificate = client.verifier.take();
-        let sessions = store.take();
         Ok(Attempt {
             // A server that resumes shows no certificate (RFC 8446, 4.4).
             resumed: certificate.is_none(),
@@ -99,9 +98,7 @@ pub fn attempt(
                     .map(|name| String::from_utf8_lossy(&name).into_owned()),
             },
             certificate,
-            given: sessions.len(),
-            takes_early_data: sessions.iter().any(Session::takes_early_data),
-            sessions,
+            given: store.take(),
             ticket: None,
         })
     })

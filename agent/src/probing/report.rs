@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::measure::{Comparison, Conclusion, Measured, Verdict};
 use super::statistics::Spread;
-use super::{Attempt, Facts, Profile, Target, Transport};
+use super::{Attempt, Facts, Profile, Target};
 use crate::core::record::Method;
 
 /// What a connection took of something.
@@ -251,10 +251,7 @@ pub fn json(
     let report = Report {
         target: format!("{}:{}", target.host, target.port),
         server_name: target.host.clone(),
-        transport: match profile.transport {
-            Transport::Tcp => "tcp",
-            Transport::Quic => "quic",
-        },
+        transport: profile.transport.as_str(),
         ok: conclusion.is_right(),
         addresses: addresses
             .map(|(address, measured)| Address::new(*address, measured))
@@ -285,10 +282,7 @@ fn write_text(
     profile: &Profile,
     conclusion: &Conclusion,
 ) -> fmt::Result {
-    let transport = match profile.transport {
-        Transport::Tcp => "TCP",
-        Transport::Quic => "QUIC",
-    };
+    let transport = profile.transport.as_str().to_uppercase();
     writeln!(out, "{} port {} over {transport}", target.host, target.port)?;
     for (address, measured) in &conclusion.addresses {
         writeln!(out)?;

@@ -6,47 +6,44 @@ use rustls::NamedGroup;
 use rustls::client::{ClientSessionStore, Tls12ClientSessionValue, Tls13ClientSessionValue};
 use rustls::pki_types::ServerName;
 
-/// Of one connection; a server that gives more gives too many.
-const MAX_SESSIONS: usize = 16;
-
 #[derive(Debug)]
 pub enum Session {
     Tls12(Tls12ClientSessionValue),
     Tls13(Tls13ClientSessionValue),
 }
 
-impl Session {
-    /// The server takes early data with it (RFC 8446, 4.2.10).
-    pub fn takes_early_data(&self) -> bool {
-        match self {
-            Self::Tls12(_) => false,
-            Self::Tls13(session) => session.max_early_data_size() > 0,
-        }
-    }
+/// What a server gave to resume by on one connection.
+#[derive(Debug, Default)]
+pub struct Given {
+    pub count: usize,
+    /// The server takes early data with one of them (RFC 8446, 4.2.10).
+    pub takes_early_data: bool,
+    /// To be offered, once.
+    pub latest: Option<Session>,
 }
 
 /// The sessions of one connection.
 #[derive(Debug, Default)]
 pub struct Store {
     offer: Mutex<Option<Session>>,
-    got: Mutex<Vec<Session>>,
+    given: Mutex<Given>,
 }
 
 impl Store {
     pub fn offering(offer: Option<Session>) -> Self {
         Self {
             offer: Mutex::new(offer),
-            got: Mutex::default(),
+            given: Mutex::default(),
         }
     }
 
     pub fn count(&self) -> usize {
-        lock(&self.got).len()
+        lock(&self.given).count
     }
 
     /// What the server gave.
-    pub fn take(&self) -> Vec<Session> {
-        std::mem::take(&mut *lock(&self.got))
+    pub fn take(&self) -> Given {
+        std::mem::take(&mut *lock(&self.given))
     }
 }
 
@@ -63,7 +60,11 @@ impl ClientSessionStore for Store {
 
     fn set_tls12_session(&self, _: ServerName<'static>, session: Tls12ClientSessionValue) {
         // Each one takes the place of the one before.
-        *lock(&self.got) = vec![Session::Tls12(session)];
+        *lock(&self.given) = Given {
+            count: 1,
+            takes_early_data: false,
+            latest: Some(Session::Tls12(session)),
+        };
     }
 
     fn tls12_session(&self, _: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
@@ -78,10 +79,10 @@ impl ClientSessionStore for Store {
     }
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
-        let mut got = lock(&self.got);
-        if got.len() < MAX_SESSIONS {
-            got.push(Session::Tls13(session));
-        }
+        let mut given = lock(&self.given);
+        given.count += 1;
+        given.takes_early_data |= session.max_early_data_size() > 0;
+        given.latest = Some(Session::Tls13(session));
     }
 
     fn take_tls13_ticket(&self, _: &ServerName<'static>) -> Option<Tls13ClientSessionValue> {

@@ -83,7 +83,7 @@ impl Target {
         }
     }
 
-    /// The addresses that the name stands for, in order and each once.
+    /// The addresses that the name stands for, in order.
     ///
     /// # Errors
     /// When there is none.
@@ -91,12 +91,7 @@ impl Target {
         let found = (self.host.as_str(), self.port)
             .to_socket_addrs()
             .map_err(|error| TargetError::LookUp(self.host.clone(), error))?;
-        let mut addresses = Vec::new();
-        for address in found {
-            if !addresses.contains(&address) {
-                addresses.push(address);
-            }
-        }
+        let addresses: Vec<_> = found.collect();
         match addresses.is_empty() {
             true => Err(TargetError::NoAddress(self.host.clone())),
             false => Ok(addresses),

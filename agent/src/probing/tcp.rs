@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
 
 use super::client::Client;
-use super::session::{Session, Store};
+use super::session::Store;
 use super::{Attempt, AttemptError, Facts, TicketSeen};
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::names::cipher_suite;
@@ -70,7 +70,6 @@ pub fn attempt(
     if asks && first_byte.is_none() {
         client.note_silence(address);
     }
-    let sessions = store.take();
     Ok(Attempt {
         resumed: tls.handshake_kind() == Some(HandshakeKind::Resumed),
         connect: Some(connected - start),
@@ -86,9 +85,7 @@ pub fn attempt(
             protocol,
         },
         certificate: client.verifier.take(),
-        given: sessions.len(),
-        takes_early_data: sessions.iter().any(Session::takes_early_data),
-        sessions,
+        given: store.take(),
         ticket: seen(&wire, &client.fingerprinter),
     })
 }
