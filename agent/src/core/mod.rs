@@ -23,4 +23,5 @@ pub mod savings;
 pub mod stream;
 pub mod tls;
 pub mod tracker;
+pub mod view;
 pub mod weak_keys;
