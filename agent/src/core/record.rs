@@ -251,6 +251,10 @@ pub struct Handshake {
     /// Body length of the server's Certificate message; TLS 1.2 and older only.
     pub certificate_chain_bytes: Option<u32>,
     pub ocsp_stapled: Option<bool>,
+    /// The client asked for a stapled OCSP response (RFC 6066, 8).
+    pub asks_for_status: bool,
+    /// The client would take an ECDSA certificate up to TLS 1.2.
+    pub offers_ecdsa: bool,
 
     pub offered: Method,
     /// What the server accepted.

@@ -33,6 +33,8 @@ pub(crate) fn resumed() -> Handshake {
         alert: None,
         certificate_chain_bytes: None,
         ocsp_stapled: None,
+        asks_for_status: false,
+        offers_ecdsa: false,
         offered: Method::Psk,
         method: Method::Psk,
         reject_reason: None,

@@ -58,11 +58,20 @@ pub struct KeyLife {
     pub last_seen_ns: u64,
     pub last_issued_ns: Option<u64>,
     pub last_accepted_ns: Option<u64>,
+    /// When the oldest ticket that is known of was issued: also of one that came back, whose age tells.
+    /// 0 where that was before the host started.
+    pub first_ticket_ns: Option<u64>,
+    /// When the newest one was.
+    pub last_ticket_ns: Option<u64>,
+    /// How long the newest of them is to be accepted, nanoseconds.
+    pub lifetime_ns: Option<u64>,
     /// Until when the newest ticket that is known of is to be accepted.
     pub valid_until_ns: Option<u64>,
     /// Tickets that the service's library had no key for although this moment had not come: the
     /// key was retired too early.
     pub refused_early: u64,
+    /// Tickets that the service's library had no key for, valid or not.
+    pub unknown: u64,
     /// The key can be guessed; `None` where that was not tried.
     pub weak: Option<bool>,
     /// By [`TicketUse`], in the order of [`TicketUse::ALL`].
@@ -70,7 +79,18 @@ pub struct KeyLife {
 }
 
 impl KeyLife {
-    fn is_valid_for(&mut self, remaining_ns: Option<u64>, now_ns: u64) {
+    /// A ticket of this age is known, which is accepted for `lifetime_ns` in all.
+    fn note_ticket(&mut self, age_ns: u64, lifetime_ns: Option<u64>, now_ns: u64) {
+        let issued_ns = now_ns.saturating_sub(age_ns);
+        self.first_ticket_ns = Some(self.first_ticket_ns.unwrap_or(issued_ns).min(issued_ns));
+        if self
+            .last_ticket_ns
+            .is_none_or(|last_ns| last_ns <= issued_ns)
+        {
+            self.last_ticket_ns = Some(issued_ns);
+            self.lifetime_ns = lifetime_ns.or(self.lifetime_ns);
+        }
+        let remaining_ns = lifetime_ns.map(|lifetime_ns| lifetime_ns.saturating_sub(age_ns));
         let until = remaining_ns.map(|remaining| now_ns.saturating_add(remaining));
         self.valid_until_ns = self.valid_until_ns.max(until);
     }
@@ -95,7 +115,7 @@ impl Keys {
         }
         if handshake.tickets_issued.is_some_and(|tickets| tickets > 0) {
             let life = self.enter(service, handshake.issued_key, TicketUse::Issued, now_ns);
-            life.is_valid_for(handshake.issued_lifetime_ns, now_ns);
+            life.note_ticket(0, handshake.issued_lifetime_ns, now_ns);
         }
         if handshake.ticket_reoffered {
             let (count, changed_ns) = self
@@ -108,15 +128,14 @@ impl Keys {
         let offered = matches!(handshake.offered, Method::Ticket | Method::Psk);
         if offered && handshake.method == handshake.offered {
             let life = self.enter(service, handshake.ticket_key, TicketUse::Accepted, now_ns);
-            let remaining = handshake
-                .ticket_lifetime_ns
-                .zip(handshake.ticket_age_ns)
-                .map(|(lifetime, age)| lifetime.saturating_sub(age));
-            life.is_valid_for(remaining, now_ns);
+            if let Some(age_ns) = handshake.ticket_age_ns {
+                life.note_ticket(age_ns, handshake.ticket_lifetime_ns, now_ns);
+            }
             life.weak = handshake.weak_key.or(life.weak);
         } else if offered {
             let life = self.enter(service, handshake.ticket_key, TicketUse::Rejected, now_ns);
             let key_is_gone = handshake.reject_reason == Some(RejectReason::KeyUnknown);
+            life.unknown += u64::from(key_is_gone);
             if key_is_gone && life.valid_until_ns.is_some_and(|until| now_ns < until) {
                 life.refused_early += 1;
             }
@@ -136,8 +155,12 @@ impl Keys {
             last_seen_ns: now_ns,
             last_issued_ns: None,
             last_accepted_ns: None,
+            first_ticket_ns: None,
+            last_ticket_ns: None,
+            lifetime_ns: None,
             valid_until_ns: None,
             refused_early: 0,
+            unknown: 0,
             weak: None,
             counts: [0; TicketUse::ALL.len()],
         });

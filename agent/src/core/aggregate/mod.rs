@@ -10,10 +10,12 @@
 //! [`AggregateConfig::series_ttl_ns`] without a change).
 
 mod decay;
+pub mod hour;
 mod keys;
 pub mod labels;
 mod names;
 pub mod native;
+pub mod returns;
 mod samples;
 mod series;
 mod services;
@@ -34,9 +36,11 @@ use agent_common::primitive;
 use ahash::AHashMap;
 use std::sync::Arc;
 
+use self::hour::Host;
 use self::keys::Keys;
 use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
+use self::returns::Returns;
 use self::series::{OTHER_LIMITS, Target};
 use self::services::Services;
 use super::costs::Costs;
@@ -76,8 +80,10 @@ pub struct Aggregator {
     services: Services,
     names: Names,
     keys: Keys,
+    host: Host,
     /// Bounded by the number of services.
     costs: AHashMap<SavedKey, Costs>,
+    returns: AHashMap<ServiceId, Returns>,
     /// `server_name="_other"`: no room, or a name that never completed a handshake.
     other: SeriesSet,
     /// `server_name="_none"`: no SNI.
@@ -94,7 +100,9 @@ impl Aggregator {
             services: Services::new(config.max_services),
             names: Names::new(config.max_server_names, config.histogram_server_names),
             keys: Keys::default(),
+            host: Host::default(),
             costs: AHashMap::new(),
+            returns: AHashMap::new(),
             other: SeriesSet::new(OTHER_LIMITS),
             none: SeriesSet::new(OTHER_LIMITS),
             invalid: SeriesSet::new(OTHER_LIMITS),
@@ -143,6 +151,9 @@ impl Aggregator {
             now_ns,
         };
         observe(target, common, handshake);
+        self.host.observe(handshake, now_ns);
+        let returns = self.returns.entry(common.service).or_default();
+        returns.observe(handshake, now_ns);
         self.keys.observe(common.service, handshake, now_ns);
         if handshake.time_to_first_byte_ns.is_some() {
             let key = SavedKey {
@@ -166,11 +177,16 @@ impl Aggregator {
         self.names.expire(oldest_ns);
         self.keys.expire(oldest_ns);
         self.costs.retain(|_, costs| costs.changed_ns > oldest_ns);
+        self.returns
+            .retain(|_, returns| returns.changed_ns > oldest_ns);
 
         let mut used = self.services.none_used();
         self.keys.mark_services(&mut used);
         for key in self.costs.keys() {
             key.common.service.mark(&mut used);
+        }
+        for service in self.returns.keys() {
+            service.mark(&mut used);
         }
         let fixed = self.fixed().map(|(_, set)| set);
         for set in fixed.into_iter().chain(self.names.sets()) {
@@ -228,6 +244,10 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
         result,
     };
     *target.series(|set| &mut set.handshakes, key) += 1;
+    let now_ns = target.now_ns;
+    target
+        .detailed(|set| &mut set.hours, common)
+        .observe(handshake, now_ns);
 
     let key = DurationKey {
         common,
@@ -236,12 +256,12 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     };
     if let Some(handshake_ns) = handshake.handshake_ns {
         target
-            .histogram(|set| &mut set.durations, key)
+            .detailed(|set| &mut set.durations, key)
             .observe(&DURATION_BOUNDS_NS, handshake_ns);
     }
     if let Some(first_byte_ns) = handshake.time_to_first_byte_ns {
         target
-            .histogram(|set| &mut set.first_bytes, key)
+            .detailed(|set| &mut set.first_bytes, key)
             .observe(&DURATION_BOUNDS_NS, first_byte_ns);
     }
     if handshake.established {
@@ -249,7 +269,7 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     }
     if let Some(cpu_ns) = handshake.plain_cpu_ns() {
         target
-            .histogram(|set| &mut set.cpu, key)
+            .detailed(|set| &mut set.cpu, key)
             .observe(&CPU_BOUNDS_NS, cpu_ns);
     }
     if let Some(spared) = handshake.spared {
@@ -288,7 +308,7 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     if let Some(age_ns) = handshake.ticket_age_ns {
         let key = AgeKey { common, result };
         target
-            .histogram(|set| &mut set.ticket_ages, key)
+            .detailed(|set| &mut set.ticket_ages, key)
             .observe(&AGE_BOUNDS_NS, age_ns);
     }
     if let Some(alert) = handshake.alert {

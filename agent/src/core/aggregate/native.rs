@@ -23,7 +23,10 @@ impl NativeBuckets {
             self.zeros += 1;
             return;
         }
-        let number = number_of(nanoseconds);
+        *self.bucket(number_of(nanoseconds)) += 1;
+    }
+
+    fn bucket(&mut self, number: i32) -> &mut u64 {
         if self.counts.is_empty() {
             self.first = number;
         }
@@ -36,8 +39,58 @@ impl NativeBuckets {
         if place >= self.counts.len() {
             self.counts.resize(place + 1, 0);
         }
-        if let Some(count) = self.counts.get_mut(place) {
-            *count += 1;
+        &mut self.counts[place]
+    }
+
+    /// Observations in all.
+    pub fn count(&self) -> u64 {
+        self.zeros + self.counts.iter().sum::<u64>()
+    }
+
+    /// How many are not above this many seconds; within a bucket as if they lay evenly on its scale.
+    pub fn not_above(&self, seconds: f64) -> f64 {
+        if seconds <= 0.0 {
+            return self.zeros as f64;
+        }
+        let place = seconds.log2() * STEPS_PER_DOUBLING;
+        let buckets = (self.first..).zip(&self.counts);
+        let below = buckets.map(|(number, &count)| {
+            let share = (place - f64::from(number - 1)).clamp(0.0, 1.0);
+            share * count as f64
+        });
+        self.zeros as f64 + below.sum::<f64>()
+    }
+
+    /// The middle one, seconds; within 5 %. `None` without observations.
+    pub fn median(&self) -> Option<f64> {
+        let mut left = self.count().checked_sub(1)? / 2;
+        if left < self.zeros {
+            return Some(0.0);
+        }
+        left -= self.zeros;
+        for (number, &count) in (self.first..).zip(&self.counts) {
+            if left < count {
+                return Some(((f64::from(number) - 0.5) / STEPS_PER_DOUBLING).exp2());
+            }
+            left -= count;
+        }
+        None
+    }
+
+    /// The greatest bound below which all lie, seconds.
+    pub fn greatest(&self) -> Option<f64> {
+        let last = self.counts.len().checked_sub(1)?;
+        let number = self.first.checked_add(i32::try_from(last).ok()?)?;
+        Some((f64::from(number) / STEPS_PER_DOUBLING).exp2())
+    }
+
+    /// Enters what another one holds.
+    pub fn add(&mut self, other: &Self) {
+        self.zeros += other.zeros;
+        for (number, &count) in (other.first..).zip(&other.counts) {
+            if count > 0 {
+                *self.bucket(number) += count;
+            }
         }
     }
 
@@ -84,6 +137,28 @@ mod tests {
         assert_eq!((buckets.first, buckets.counts.len()), (-8, 17));
         assert_eq!(buckets.counts.iter().sum::<u64>(), 4);
         assert_eq!((buckets.counts[8], buckets.zeros), (2, 1));
+    }
+
+    #[test]
+    fn the_middle_one_is_within_a_bucket() {
+        assert_eq!(of(&[]).median(), None);
+        assert_eq!(of(&[0, 0, 5]).median(), Some(0.0));
+        let seconds = |count: u64| count * 1_000_000_000;
+        let median = of(&[seconds(1), seconds(20), seconds(400)]).median();
+        assert!(median.is_some_and(|median| (median / 20.0 - 1.0).abs() < 0.05));
+    }
+
+    #[test]
+    fn what_lies_below_is_counted_within_a_bucket() {
+        let values: Vec<u64> = (1..=1_000).map(|value| value * 1_000_000_000).collect();
+        let mut buckets = of(&values[..500]);
+        buckets.add(&of(&values[500..]));
+        assert_eq!(buckets.count(), 1_000);
+        for seconds in [10.0, 333.0, 999.0] {
+            let below = buckets.not_above(seconds);
+            assert!((below / seconds - 1.0).abs() < 0.06, "{seconds}: {below}");
+        }
+        assert!(buckets.greatest().is_some_and(|bound| bound >= 1_000.0));
     }
 
     #[test]

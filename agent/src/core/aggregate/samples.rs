@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Aggregator;
+use super::hour::{Host, Hour};
 use super::keys::{Key, KeyLife};
-use super::series::{Family, HandshakeKey, Labels, SavedKey, SeriesSet};
+use super::returns::Returns;
+use super::series::{Common, Family, HandshakeKey, Labels, SavedKey, SeriesSet};
 use super::services::Service;
 use crate::core::costs::Difference;
 use crate::core::record::{Method, Outcome, Role};
@@ -154,6 +156,29 @@ impl Aggregator {
             })
             .collect();
         samples.sort_unstable();
+        samples
+    }
+
+    /// The last hour of each server name that has one of its own, and of what stands for others.
+    pub fn hours(&self) -> Vec<Sample<Common, Hour>> {
+        let mut samples = Vec::new();
+        self.samples(&self.names(), |set| &set.hours, &mut samples);
+        samples
+    }
+
+    /// The last hour of the whole host.
+    pub fn host(&self) -> &Host {
+        &self.host
+    }
+
+    /// What came back to each service.
+    pub fn returns(&self) -> Vec<(Arc<Service>, Returns)> {
+        let mut samples: Vec<_> = self
+            .returns
+            .iter()
+            .map(|(id, returns)| (Arc::clone(self.services.get(*id)), returns.clone()))
+            .collect();
+        samples.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
         samples
     }
 

@@ -1,5 +1,6 @@
 //! The series of one server name, and how many it may have.
 
+use super::hour::Hour;
 use super::labels::{EarlyData, VersionLabel};
 use super::native::NativeBuckets;
 use super::services::ServiceId;
@@ -319,12 +320,14 @@ pub struct SeriesSet {
     pub ticket_ages: Family<AgeKey, Histogram>,
     /// Bytes.
     pub chain_bytes: Family<Common, u32>,
+    /// The last hour; no metric.
+    pub hours: Family<Common, Hour>,
 }
 
 /// All families of a set, borrowed as asked.
 macro_rules! families {
     ($set:expr, $($borrow:tt)+) => {{
-        let families: [$($borrow)+ dyn AnyFamily; 14] = [
+        let families: [$($borrow)+ dyn AnyFamily; 15] = [
             $($borrow)+ $set.handshakes,
             $($borrow)+ $set.durations,
             $($borrow)+ $set.first_bytes,
@@ -339,6 +342,7 @@ macro_rules! families {
             $($borrow)+ $set.rejections,
             $($borrow)+ $set.ticket_ages,
             $($borrow)+ $set.chain_bytes,
+            $($borrow)+ $set.hours,
         ];
         families
     }};
@@ -362,6 +366,7 @@ impl SeriesSet {
             rejections: Family::default(),
             ticket_ages: Family::default(),
             chain_bytes: Family::default(),
+            hours: Family::default(),
         }
     }
 
@@ -381,6 +386,7 @@ impl SeriesSet {
         self.first_bytes = Family::default();
         self.cpu = Family::default();
         self.ticket_ages = Family::default();
+        self.hours = Family::default();
     }
 
     pub(super) fn mark_services(&self, used: &mut [bool]) {
@@ -411,12 +417,13 @@ impl Target<'_> {
         self.within(most, family, key)
     }
 
-    /// The histogram of `key` under the own name, or under `_other` where that has none.
-    pub(super) fn histogram<K: Copy + Ord + 'static>(
+    /// What takes room, such as a histogram, of `key` under the own name, or under `_other` where that has
+    /// none.
+    pub(super) fn detailed<K: Copy + Ord + 'static, V: Default + 'static>(
         &mut self,
-        family: fn(&mut SeriesSet) -> &mut Family<K, Histogram>,
+        family: fn(&mut SeriesSet) -> &mut Family<K, V>,
         key: K,
-    ) -> &mut Histogram {
+    ) -> &mut V {
         let own = self.own.as_ref().filter(|_| self.own_histograms);
         let most = own.map_or(0, |set| set.limits.histograms);
         self.within(most, family, key)

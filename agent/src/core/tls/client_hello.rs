@@ -45,6 +45,10 @@ pub struct ClientHello {
     pub whole: Option<Box<WholeTickets>>,
     pub early_data: bool,
     pub encrypted_client_hello: bool,
+    /// A stapled OCSP response is asked for (RFC 6066, 8).
+    pub asks_for_status: bool,
+    /// A cipher suite up to TLS 1.2 with an ECDSA certificate is among those offered.
+    pub offers_ecdsa: bool,
     /// An extension broke its own syntax; the server will refuse or ignore it.
     pub damaged: bool,
 }
@@ -152,6 +156,7 @@ impl ClientHello {
         let mut hello = Self {
             legacy_version,
             session_id,
+            offers_ecdsa: offers_ecdsa(ciphers),
             whole: keeps_tickets.then(Box::default),
             ..Self::default()
         };
@@ -224,6 +229,7 @@ impl ClientHello {
                 }
             }
             extension::EARLY_DATA => self.early_data = true,
+            extension::STATUS_REQUEST => self.asks_for_status = true,
             extension::ENCRYPTED_CLIENT_HELLO => self.encrypted_client_hello = true,
             _ => {}
         }
@@ -234,6 +240,15 @@ impl ClientHello {
     pub fn offered_ticket(&self) -> Option<&Ticket> {
         self.ticket.as_ref().filter(|ticket| ticket.bytes > 0)
     }
+}
+
+/// Whether one of these suites is ECDHE_ECDSA (RFC 8422, 5289, 7905) with an authenticated cipher.
+fn offers_ecdsa(ciphers: &[u8]) -> bool {
+    const ECDSA: [u16; 3] = [0xc02b, 0xc02c, 0xcca9];
+    let (ciphers, _) = ciphers.as_chunks::<2>();
+    ciphers
+        .iter()
+        .any(|code| ECDSA.contains(&u16::from_be_bytes(*code)))
 }
 
 /// ServerNameList (RFC 6066, 3): the first host name.

@@ -133,6 +133,8 @@ pub fn describe(
         alert,
         certificate_chain_bytes: talk.certificate_bytes,
         ocsp_stapled,
+        asks_for_status: hello.asks_for_status,
+        offers_ecdsa: hello.offers_ecdsa,
         offered,
         method,
         reject_reason: refusal,

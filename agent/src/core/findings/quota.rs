@@ -1,0 +1,295 @@
+//! Rules about who offers to resume, and who is let.
+
+use super::observed::{Name, grouped};
+use super::rule::{Rule, Severity};
+use super::{AT_FAULT, Draft, Limits, Observations, duration, percent, share};
+use crate::core::aggregate::hour::{Count, Counted};
+use crate::core::view::Effect;
+
+/// Completed handshakes below which a quota says nothing.
+pub(super) const MIN_COMPLETED: u64 = 100;
+
+/// Offers, and the like, below which nothing is said of a server's answers to them.
+const MIN_OFFERS: u64 = 30;
+
+/// Of completed handshakes, offers below which clients hardly ever offer.
+const FEW_OFFERS: f64 = 0.1;
+
+/// Completed handshakes below which that says nothing.
+const MIN_FOR_FEW: u64 = 200;
+
+/// Of offered tickets, expired ones from which on a lifetime is short.
+const MANY_EXPIRED: f64 = 0.1;
+
+/// Connections in five minutes from which on a client does not keep them: one a second.
+const MANY_CONNECTIONS: u64 = 300;
+
+pub(super) fn evaluate(observations: &Observations, limits: &Limits, drafts: &mut Vec<Draft>) {
+    let servers = || observations.names.iter().filter(|name| !name.is_client);
+    let recent = grouped(
+        servers(),
+        |name| name.server_name.as_str(),
+        |name| &name.recent,
+    );
+    for (name, counted) in recent {
+        drafts.extend(low_quota(observations, name, &counted, limits));
+    }
+    let hours = grouped(servers(), |name| name.service.as_str(), |name| &name.hour);
+    for (service, counted) in hours {
+        let rules = [
+            never_accepted(&counted),
+            nothing_given(&counted),
+            few_offers(&counted),
+            short_lifetime(observations, service, &counted),
+        ];
+        drafts.extend(
+            rules
+                .into_iter()
+                .flatten()
+                .map(|draft| draft.of_service(service)),
+        );
+    }
+    upstream(observations, drafts);
+}
+
+/// Whether a share this low is more than chance, in 39 of 40 cases (Wilson's interval).
+fn is_below(part: u64, whole: u64, target: f64) -> bool {
+    let (n, z) = (whole as f64, 1.96_f64);
+    let p = share(part, whole);
+    let middle = p + z * z / (2.0 * n);
+    let margin = z * (p * (1.0 - p) / n + z * z / (4.0 * n * n)).sqrt();
+    (middle + margin) / (1.0 + z * z / n) < target
+}
+
+fn low_quota(
+    observations: &Observations,
+    name: &str,
+    counted: &Counted,
+    limits: &Limits,
+) -> Option<Draft> {
+    let completed = counted.completed();
+    let resumed = counted.get(Count::Resumed);
+    if completed < MIN_COMPLETED || !is_below(resumed, completed, limits.target) {
+        return None;
+    }
+    let offered = counted.get(Count::Offered);
+    let refused: u64 = AT_FAULT.iter().map(|&reason| counted.get(reason)).sum();
+    let quota = share(resumed, completed);
+    // Where clients offer and the server refuses, the server is broken.
+    let severity = match refused * 2 > offered.max(MIN_OFFERS) {
+        true => Severity::Error,
+        false => Severity::Warning,
+    };
+    let mut causes: Vec<(u64, &str)> = REASONS
+        .iter()
+        .map(|&reason| (counted.get(reason), reason.as_str()))
+        .chain([(completed.saturating_sub(offered), "never_offered")])
+        .filter(|(count, _)| *count > 0)
+        .collect();
+    causes.sort_unstable_by(|a, b| b.cmp(a));
+    let causes: Vec<String> = causes
+        .iter()
+        .take(3)
+        .map(|(count, reason)| format!("{count} {reason}"))
+        .collect();
+    let evidence = format!(
+        "{} of {completed} recent handshakes resumed, {} are aimed at. Of the others: {}.",
+        percent(quota),
+        percent(limits.target),
+        causes.join(", ")
+    );
+    let services = observations.names.iter();
+    let hour = services
+        .filter(|row| !row.is_client && row.server_name == name)
+        .map(|row| (row, missing(&row.hour, limits.target)));
+    let draft = Draft::new(Rule::QuotaLow, severity, evidence)
+        .of_name(name)
+        .with("quota", quota)
+        .with("target", limits.target)
+        .with("completed", completed as f64)
+        .with("offered", offered as f64);
+    Some(Draft {
+        effect: effect(observations, hour),
+        ..draft
+    })
+}
+
+const REASONS: [Count; 7] = [
+    Count::KeyUnknown,
+    Count::TicketCorrupt,
+    Count::Expired,
+    Count::ParametersChanged,
+    Count::CacheMiss,
+    Count::NotSupported,
+    Count::Unknown,
+];
+
+/// Handshakes that would have resumed at this quota, and did not.
+fn missing(counted: &Counted, quota: f64) -> f64 {
+    let aimed = counted.completed() as f64 * quota;
+    (aimed - counted.get(Count::Resumed) as f64).max(0.0)
+}
+
+/// What so many handshakes an hour cost for not having resumed, where the services' costs are known.
+fn effect<'a>(
+    observations: &Observations,
+    handshakes: impl Iterator<Item = (&'a Name, f64)>,
+) -> Effect {
+    let (mut wait, mut cpu) = (None, None);
+    for (name, count) in handshakes {
+        let costs = &observations.costs;
+        let cost = costs
+            .iter()
+            .find(|cost| cost.service == name.service && cost.is_client == name.is_client);
+        let Some(cost) = cost else { continue };
+        let add = |sum: Option<f64>, each: Option<f64>| match each {
+            Some(each) => Some(sum.unwrap_or(0.0) + each * count),
+            None => sum,
+        };
+        wait = add(wait, cost.wait);
+        cpu = add(cpu, cost.cpu);
+    }
+    Effect {
+        wait_seconds_per_hour: wait,
+        cpu_seconds_per_hour: cpu,
+    }
+}
+
+fn never_accepted(counted: &Counted) -> Option<Draft> {
+    let offered = counted.get(Count::OfferedTicket);
+    let expired = counted.get(Count::Expired);
+    // Tickets that all came too late are another finding.
+    if counted.get(Count::AcceptedTicket) > 0 || offered.saturating_sub(expired) < MIN_OFFERS {
+        return None;
+    }
+    let evidence = format!(
+        "Clients offered {offered} tickets in the last hour, and the server took none: {}.",
+        reasons(counted)
+    );
+    let draft = Draft::new(Rule::TicketsNeverAccepted, Severity::Error, evidence);
+    Some(draft.with("offered", offered as f64))
+}
+
+/// `12 key_unknown, 3 unknown`.
+fn reasons(counted: &Counted) -> String {
+    let given = REASONS
+        .iter()
+        .map(|&reason| (counted.get(reason), reason.as_str()))
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, reason)| format!("{count} {reason}"));
+    let given: Vec<String> = given.collect();
+    match given.is_empty() {
+        true => "the reasons are not known".to_owned(),
+        false => given.join(", "),
+    }
+}
+
+fn nothing_given(counted: &Counted) -> Option<Draft> {
+    let nothing = counted.get(Count::GaveNothing);
+    if nothing < MIN_OFFERS || counted.get(Count::Gave) > 0 || counted.get(Count::Resumed) > 0 {
+        return None;
+    }
+    let evidence = format!(
+        "In {nothing} full handshakes up to TLS 1.2 the server gave neither a session ID nor a ticket."
+    );
+    let draft = Draft::new(Rule::NoResumptionOffered, Severity::Error, evidence);
+    Some(draft.with("handshakes", nothing as f64))
+}
+
+fn few_offers(counted: &Counted) -> Option<Draft> {
+    let (completed, offered) = (counted.completed(), counted.get(Count::Offered));
+    let ratio = share(offered, completed);
+    if completed < MIN_FOR_FEW
+        || ratio >= FEW_OFFERS
+        || counted.get(Count::GaveNothing) * 2 > completed
+    {
+        return None;
+    }
+    let evidence = format!(
+        "Clients offered to resume in {offered} of {completed} handshakes of the last hour ({}).",
+        percent(ratio)
+    );
+    let draft = Draft::new(Rule::ClientsNeverOffer, Severity::Info, evidence);
+    Some(
+        draft
+            .with("offered", offered as f64)
+            .with("completed", completed as f64),
+    )
+}
+
+fn short_lifetime(observations: &Observations, service: &str, counted: &Counted) -> Option<Draft> {
+    let (expired, offered) = (counted.get(Count::Expired), counted.get(Count::Offered));
+    let ratio = share(expired, offered);
+    if expired < MIN_OFFERS || ratio < MANY_EXPIRED {
+        return None;
+    }
+    let returns = observations
+        .returns
+        .iter()
+        .find(|known| known.service == service);
+    let lifetime = returns.and_then(|returns| returns.lifetime);
+    let mut evidence = format!(
+        "{expired} of {offered} offers of the last hour ({}) came too late",
+        percent(ratio)
+    );
+    if let Some(lifetime) = lifetime {
+        evidence += &format!(": tickets live {}", duration(lifetime));
+    }
+    let gain = returns.and_then(|returns| Some((returns.quota?, returns.quota_at_double?)));
+    if let Some((today, double)) = gain {
+        evidence += &format!(
+            "; twice that would raise the quota from {} to {}",
+            percent(today),
+            percent(double)
+        );
+    }
+    let draft = Draft::new(Rule::LifetimeShort, Severity::Warning, evidence + ".");
+    let rows = observations.names.iter();
+    let of_service = rows.filter(|row| !row.is_client && row.service == service);
+    let late = of_service.map(|row| (row, row.hour.get(Count::Expired) as f64));
+    Some(Draft {
+        effect: effect(observations, late),
+        ..draft
+            .with("expired", expired as f64)
+            .with("offered", offered as f64)
+    })
+}
+
+/// Connections that this host opens.
+fn upstream(observations: &Observations, drafts: &mut Vec<Draft>) {
+    let clients = || observations.names.iter().filter(|name| name.is_client);
+    let hours = grouped(clients(), |name| name.service.as_str(), |name| &name.hour);
+    for (service, counted) in hours {
+        let completed = counted.completed();
+        if completed < MIN_COMPLETED || counted.get(Count::Resumed) > 0 {
+            continue;
+        }
+        let offered = counted.get(Count::Offered);
+        let evidence = format!(
+            "{service} opened {completed} TLS connections in the last hour and resumed none; it offered \
+             to in {offered}."
+        );
+        let rows = clients().filter(|row| row.service == service);
+        let draft = Draft::new(Rule::UpstreamNeverResumes, Severity::Warning, evidence)
+            .of_service(service)
+            .with("completed", completed as f64)
+            .with("offered", offered as f64);
+        drafts.push(Draft {
+            effect: effect(
+                observations,
+                rows.map(|row| (row, row.hour.completed() as f64)),
+            ),
+            ..draft
+        });
+    }
+    for row in clients().filter(|row| row.five_minutes >= MANY_CONNECTIONS) {
+        let evidence = format!(
+            "{} opened {} TLS connections to {} in the last five minutes; kept connections need no \
+             handshake at all.",
+            row.service, row.five_minutes, row.server_name
+        );
+        let draft = Draft::new(Rule::UpstreamNoKeepalive, Severity::Info, evidence);
+        let draft = draft.of_service(&row.service).of_name(&row.server_name);
+        drafts.push(draft.with("connections", row.five_minutes as f64));
+    }
+}
