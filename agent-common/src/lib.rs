@@ -17,4 +17,4 @@ pub mod site;
 pub mod stats;
 pub mod upgrade;
 #[cfg(feature = "user")]
-mod user;
+pub mod user;

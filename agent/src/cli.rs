@@ -365,6 +365,15 @@ pub struct RunSettings {
     /// A series without a handshake for this long goes away [default: 1h]
     #[arg(long, value_name = "TIME", env = "RESUMETRY_SERIES_TTL")]
     pub series_ttl: Option<Span>,
+
+    /// The resumption quota that is aimed at, per cent: a server name below it is a finding [default: 90]
+    #[arg(long, value_name = "PERCENT", env = "RESUMETRY_QUOTA_TARGET",
+          value_parser = clap::value_parser!(u8).range(1..=99))]
+    pub quota_target: Option<u8>,
+
+    /// A ticket key that issues tickets for longer is a finding [default: 24h]
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_KEY_MAX_AGE")]
+    pub key_max_age: Option<Span>,
 }
 
 #[derive(Debug, Default, Args, Deserialize)]

@@ -36,6 +36,11 @@ pub const DEFAULT_LISTEN: SocketAddr =
 const DEFAULT_MAX_SERVER_NAMES: u32 = 1_000;
 const DEFAULT_HISTOGRAM_SERVER_NAMES: u32 = 100;
 const DEFAULT_SERIES_TTL: Duration = Duration::from_secs(3_600);
+
+/// Per cent.
+const DEFAULT_QUOTA_TARGET: u8 = 90;
+
+const DEFAULT_KEY_MAX_AGE: Duration = Duration::from_secs(86_400);
 const DEFAULT_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// `--handshake-calls` of the daemon, percent: what is watched all day must cost next to nothing.
 const DEFAULT_HANDSHAKE_CALLS: u8 = 5;
@@ -133,6 +138,9 @@ pub struct RunConfig {
     /// At most `max_server_names`.
     pub histogram_server_names: usize,
     pub series_ttl: Duration,
+    /// Per cent, 1 to 99.
+    pub quota_target: u8,
+    pub key_max_age: Duration,
     /// `None`: nothing is pushed.
     pub otlp: Option<otlp::OtlpConfig>,
 }
@@ -167,6 +175,8 @@ pub enum ConfigError {
     RingBytes(u64),
     #[error("--{0} is a share in per cent, 0 to 100, and not {1}")]
     Share(&'static str, u8),
+    #[error("quota-target: {0} is no quota to aim at; it is in per cent, 1 to 99")]
+    QuotaTarget(u8),
     #[error(
         "handshake-timeout: {0:?} is too long, the most is {max:?}",
         max = MAX_HANDSHAKE_TIMEOUT
@@ -357,6 +367,10 @@ fn run(
     settings: RunSettings,
     otlp_settings: OtlpSettings,
 ) -> Result<RunConfig, ConfigError> {
+    let quota_target = settings.quota_target.unwrap_or(DEFAULT_QUOTA_TARGET);
+    if !(1..=99).contains(&quota_target) {
+        return Err(ConfigError::QuotaTarget(quota_target));
+    }
     let names = settings
         .max_server_names
         .unwrap_or(DEFAULT_MAX_SERVER_NAMES);
@@ -386,6 +400,8 @@ fn run(
         max_server_names: names as usize,
         histogram_server_names: histograms as usize,
         series_ttl: duration_or(settings.series_ttl, DEFAULT_SERIES_TTL),
+        quota_target,
+        key_max_age: duration_or(settings.key_max_age, DEFAULT_KEY_MAX_AGE),
         otlp: otlp::resolve(otlp_settings)?,
     })
 }
@@ -497,7 +513,7 @@ fill_from!(
     responses, primitives, max_overhead, fingerprint_salt, check_weak_keys, client_address, log_level, record_events,
     kubernetes_node, kubeconfig, pod_label
 );
-fill_from!(RunSettings: listen, web_config, max_server_names, histogram_server_names, series_ttl);
+fill_from!(RunSettings: listen, web_config, max_server_names, histogram_server_names, series_ttl, quota_target, key_max_age);
 fill_from!(
     OtlpSettings: otlp_endpoint, otlp_protocol, otlp_header, otlp_ca, otlp_compression, otlp_interval,
     otlp_timeout, otlp_logs, otlp_attribute

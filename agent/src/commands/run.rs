@@ -10,13 +10,17 @@ use std::{
     time::Duration,
 };
 
-use agent_common::stats;
+use agent_common::{stats, user::clock_is_synchronised};
 use anyhow::Context as _;
 use resumetry::{
     capture::{Capture, Reporter},
-    config::RunConfig,
+    config::{
+        RunConfig,
+        values::{AddressMask, Label},
+    },
     core::{
         aggregate::AggregateConfig,
+        findings::Limits,
         record::{Handshake, Process},
     },
     explain::say,
@@ -27,6 +31,7 @@ use resumetry::{
         web::Web,
     },
     host::{libraries::detect_version, pods::PodTable},
+    output::json,
     pipeline::{Consumer, Health, monotonic_ns, unix_seconds, wall_offset_ns},
     probe::LibraryEvents,
     tap::Tap,
@@ -59,7 +64,7 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     let address = listener.local_addr()?;
 
     let labels = config.capture.labels.iter();
-    let state = Arc::new(State::new(
+    let state = State::new(
         AggregateConfig {
             max_server_names: config.max_server_names,
             histogram_server_names: config.histogram_server_names,
@@ -69,7 +74,11 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         labels
             .map(|label| (label.name.clone(), label.value.clone()))
             .collect(),
-    ));
+    );
+    let state = Arc::new(state.judging_by(Limits {
+        target: f64::from(config.quota_target) / 100.0,
+        key_age_seconds: config.key_max_age.as_secs_f64(),
+    }));
     let server = runtime.spawn(serve(
         listener,
         web,
@@ -105,11 +114,14 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         next_expiry_ns: 0,
         pods,
         logs: otlp.as_ref().and_then(Otlp::logs),
+        client_address: config.capture.client_address,
+        labels: config.capture.labels.clone(),
     };
     let captured = pipeline.run(&mut counts, &stop);
     drop(watcher);
     drop(counts);
     state.set_readiness(Readiness::NotReady("shutting down".into()));
+    state.end_show();
     if let Some(otlp) = otlp {
         runtime.block_on(otlp.finish());
     }
@@ -163,6 +175,9 @@ struct Counts {
     pods: Option<Arc<PodTable>>,
     /// Where records go besides, when that was asked for.
     logs: Option<LogQueue>,
+    /// How much of clients' addresses the page shows.
+    client_address: AddressMask,
+    labels: Vec<Label>,
 }
 
 impl Consumer for Counts {
@@ -171,13 +186,27 @@ impl Consumer for Counts {
         if let Some(logs) = &self.logs {
             logs.push(handshake, process, wall_offset_ns);
         }
+        self.state.show(|| {
+            let mut line = Vec::with_capacity(1024);
+            let context = json::Context {
+                wall_offset_ns,
+                client_address: self.client_address,
+                labels: &self.labels,
+            };
+            json::write_line(&mut line, handshake, process, context).ok()?;
+            String::from_utf8(line).ok()
+        });
     }
 
     fn tick(&mut self, health: &Health) {
         self.now_ns = health.now_ns;
+        self.state.set_now(self.now_ns);
+        self.state.set_wall_offset(wall_offset_ns());
         if self.now_ns >= self.next_expiry_ns {
             self.next_expiry_ns = self.now_ns + EXPIRE_NS;
             self.state.expire(self.now_ns);
+            self.state.set_clock_synchronised(clock_is_synchronised());
+            self.state.judge();
         }
         let (state, kernel, tracker) = (&self.state, &health.kernel, &health.tracker);
         let counter = |index: u32| kernel[index as usize];
@@ -223,7 +252,6 @@ impl Consumer for Counts {
             state.set_pods(pods.len(), pods.failures());
         }
         let offset = wall_offset_ns();
-        state.set_wall_offset(offset);
         for (probe, last_ns) in [
             ("wire", health.last_wire_ns),
             ("library", health.last_library_ns),

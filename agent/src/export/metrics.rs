@@ -23,6 +23,7 @@ use self::series::Sink;
 use self::text::Text;
 use self::tls::{Part, PartCollector};
 use super::State;
+use super::judge::FindingCollector;
 use super::metrics_self::SelfCollector;
 use super::process::{Process, ProcessCollector};
 use crate::core::aggregate::{self, Family, Sample, SeriesSet, Service};
@@ -203,6 +204,8 @@ impl Scrape {
             server_names: self.state.aggregator().server_names(),
             otlp: self.state.otlp.get().cloned(),
         }));
+        let findings = self.state.findings().findings;
+        registry.register_collector(Box::new(FindingCollector(findings)));
         registry.register_collector(Box::new(ProcessCollector(Process::read())));
         registry
     }

@@ -11,6 +11,7 @@ use super::metrics::{Labels, NO_EXEMPLAR, counter};
 use super::metrics_overhead;
 use super::otlp;
 use crate::core::overhead::Overhead;
+use crate::core::view::{Health, Library};
 use crate::tap::Tap;
 
 /// Why an event was lost.
@@ -151,6 +152,26 @@ impl SelfMetrics {
 
     pub(super) fn set_overhead(&mut self, overhead: Overhead) {
         self.overhead = overhead;
+    }
+
+    /// How the agent is doing, as far as it is counted here.
+    pub(super) fn health(&self) -> Health {
+        let libraries = self.libraries.iter();
+        Health {
+            coverage: self.coverage[Tap::Wire as usize].map(Coverage::ratio),
+            events: self.events.iter().sum(),
+            events_lost: self.events_lost.iter().flatten().sum(),
+            handshakes_lost: self.handshakes_lost.iter().sum(),
+            overhead_ratio: self.overhead.ratio,
+            libraries: libraries
+                .map(|((library, version), files)| Library {
+                    library: library.clone(),
+                    version: version.clone(),
+                    files: *files,
+                })
+                .collect(),
+            ..Health::default()
+        }
     }
 
     pub(super) fn set_probe_hit(&mut self, probe: &str, unix_seconds: f64) {

@@ -5,6 +5,8 @@
 
 mod compression;
 mod held;
+mod judge;
+mod live;
 pub mod metrics;
 mod metrics_overhead;
 mod metrics_self;
@@ -12,15 +14,21 @@ pub mod otlp;
 mod page;
 mod process;
 pub mod server;
+mod view;
 pub mod web;
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::core::aggregate::{AggregateConfig, Aggregator, Quota};
+use crate::core::findings::Limits;
 use crate::core::overhead::Overhead;
 use crate::core::record::{Handshake, Process};
 use crate::tap::Tap;
+use judge::Judged;
+use live::Live;
 use metrics_self::SelfMetrics;
+use view::Moment;
 
 pub use metrics_self::{EventLoss, HandshakeLoss};
 
@@ -47,6 +55,16 @@ pub struct State {
     labels: Vec<(String, String)>,
     /// What was sent by OTLP; empty where nothing is.
     otlp: OnceLock<Arc<otlp::Counters>>,
+    /// What good practice is held against.
+    limits: Limits,
+    findings: Mutex<Judged>,
+    /// As the kernel says of the host's clock.
+    clock_synchronised: Mutex<Option<bool>>,
+    live: Live,
+    /// CLOCK_MONOTONIC at the latest look at it, nanoseconds; 0 before the first.
+    now_ns: AtomicU64,
+    /// At the first.
+    started_ns: AtomicU64,
 }
 
 impl State {
@@ -58,7 +76,19 @@ impl State {
             readiness: Mutex::new(Readiness::NotReady("still attaching".into())),
             labels,
             otlp: OnceLock::new(),
+            limits: Limits::default(),
+            findings: Mutex::default(),
+            clock_synchronised: Mutex::new(None),
+            live: Live::default(),
+            now_ns: AtomicU64::new(0),
+            started_ns: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with other limits of good practice.
+    #[must_use]
+    pub fn judging_by(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
     /// Counts one finished handshake.
@@ -147,6 +177,38 @@ impl State {
 
     fn wall_offset_ns(&self) -> i128 {
         *lock(&self.wall_offset_ns)
+    }
+
+    /// What time it is: CLOCK_MONOTONIC, nanoseconds. Whoever reads the state reads none.
+    pub fn set_now(&self, now_ns: u64) {
+        self.now_ns.store(now_ns, Ordering::Relaxed);
+        // Fails each time but the first.
+        let _ = self
+            .started_ns
+            .compare_exchange(0, now_ns, Ordering::Relaxed, Ordering::Relaxed);
+    }
+
+    fn moment(&self) -> Moment {
+        Moment {
+            now_ns: self.now_ns.load(Ordering::Relaxed),
+            started_ns: self.started_ns.load(Ordering::Relaxed),
+            offset_ns: self.wall_offset_ns(),
+        }
+    }
+
+    /// Whether the kernel says that the host's clock is synchronised.
+    pub fn set_clock_synchronised(&self, synchronised: Option<bool>) {
+        *lock(&self.clock_synchronised) = synchronised;
+    }
+
+    /// Passes a record on to those who look on, as `write` makes it.
+    pub fn show(&self, write: impl FnOnce() -> Option<String>) {
+        self.live.show(self.now_ns.load(Ordering::Relaxed), write);
+    }
+
+    /// Ends what is shown to those who look on: nothing more will come.
+    pub fn end_show(&self) {
+        self.live.end();
     }
 
     pub fn set_readiness(&self, readiness: Readiness) {

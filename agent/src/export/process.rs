@@ -18,7 +18,7 @@ pub(super) struct Process {
     start_seconds: Option<f64>,
     /// Unix time.
     now_seconds: Option<f64>,
-    resident_bytes: Option<u64>,
+    pub(super) resident_bytes: Option<u64>,
     virtual_bytes: Option<u64>,
     threads: Option<u64>,
     open_files: Option<u64>,

@@ -1,8 +1,9 @@
-//! The HTTP server: `/metrics`, `/healthz`, `/readyz`, `/`, `/api/v1/quota`.
+//! The HTTP server: `/metrics`, `/healthz`, `/readyz`, `/`, `/api/v1/*`.
 //!
 //! Slow or hostile clients must do no harm: connections are few and short-lived, a request's head
 //! must come quickly and be small, its body is not read, and one scrape is encoded at a time.
 
+mod api;
 mod places;
 
 use axum::Router;
@@ -210,7 +211,7 @@ fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
     let mut router = Router::new()
         .route("/", get(root))
         .route("/metrics", get(metrics))
-        .route("/api/v1/quota", get(quota));
+        .merge(api::router());
     if let Some(users) = users {
         router = router.layer(middleware::from_fn_with_state(users, only_for));
     }
@@ -284,11 +285,6 @@ async fn root(extract::State(shared): extract::State<Shared>) -> Response {
                   frame-ancestors 'none'";
     let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
     (headers, respond("text/html; charset=utf-8", made)).into_response()
-}
-
-async fn quota(extract::State(shared): extract::State<Shared>) -> Response {
-    let made = shared.make(|state| page::json(&state.quotas()).ok()).await;
-    respond("application/json", made)
 }
 
 async fn healthz() -> &'static str {

@@ -6,6 +6,7 @@
 
 use ahash::AHashMap;
 
+use super::labels;
 use super::services::ServiceId;
 use crate::core::record::{Handshake, Method, RejectReason, Role};
 
@@ -49,6 +50,17 @@ pub enum Key {
     Other,
     /// The ticket names no key.
     None,
+}
+
+impl Key {
+    /// As `resumption.ticket.key` in records.
+    pub fn label(self) -> String {
+        match self {
+            Self::Fingerprint(fingerprint) => format!("{fingerprint:08x}"),
+            Self::Other => labels::OTHER.to_owned(),
+            Self::None => labels::NO_KEY.to_owned(),
+        }
+    }
 }
 
 /// What is known of a key of a service. Times are CLOCK_MONOTONIC, nanoseconds.

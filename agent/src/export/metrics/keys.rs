@@ -5,13 +5,13 @@ use prometheus_client::metrics::MetricType;
 use std::fmt;
 
 use super::{Scrape, counter, of_service};
-use crate::core::aggregate::{Key, KeyLife, KeySample, TicketUse, labels};
+use crate::core::aggregate::{Key, KeyLife, KeySample, TicketUse};
 use crate::pipeline::unix_seconds;
 
 /// Writes the families of ticket keys.
 pub(super) fn encode(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
     let samples = scrape.state.aggregator().ticket_keys();
-    let names: Vec<String> = samples.iter().map(|sample| key_label(sample.key)).collect();
+    let names: Vec<String> = samples.iter().map(|sample| sample.key.label()).collect();
     let named = || samples.iter().zip(names.iter().map(String::as_str));
 
     let mut metric = encoder.encode_descriptor(
@@ -89,13 +89,4 @@ pub(super) fn encode(scrape: &Scrape, encoder: &mut DescriptorEncoder<'_>) -> fm
         }
     }
     Ok(())
-}
-
-/// `key`: as `resumption.ticket.key` in records.
-fn key_label(key: Key) -> String {
-    match key {
-        Key::Fingerprint(fingerprint) => format!("{fingerprint:08x}"),
-        Key::Other => labels::OTHER.to_owned(),
-        Key::None => labels::NO_KEY.to_owned(),
-    }
 }
