@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use crate::config::otlp::{Attribute, Compression, Endpoint, Header, Protocol};
 use crate::config::values::{
-    AddressMask, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, PcapFormat,
+    AddressMask, Advice, ByteSize, Color, Format, Glob, Label, LogLevel, OverheadLimit, PcapFormat,
     ResultFilter, RoleFilter, ServerLog, Span, Taps,
 };
 use crate::probing::Version;
@@ -43,6 +43,9 @@ pub enum Command {
     /// accept each other's tickets
     #[command(after_help = PROBE_EXAMPLES)]
     Probe(ProbeArgs),
+    /// Ask a running agent what of good ticket practice does not hold here, and what to do about it
+    #[command(after_help = FINDINGS_EXAMPLES)]
+    Findings(FindingsArgs),
     /// Say what this host allows, and what will therefore be seen
     #[command(after_help = DOCTOR_EXAMPLES)]
     Doctor(DoctorArgs),
@@ -171,6 +174,36 @@ pub struct ProbeArgs {
         hide_env_values = true
     )]
     pub fingerprint_salt: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct FindingsArgs {
+    /// Where the agent answers; repeat it, or separate several by commas, to compare hosts as well
+    /// [default: http://127.0.0.1:9650]
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "RESUMETRY_URL",
+        value_delimiter = ',',
+        hide_env_values = true
+    )]
+    pub url: Vec<String>,
+
+    /// Trust the authorities in this file instead of those of the host
+    #[arg(long, value_name = "FILE", env = "RESUMETRY_CA")]
+    pub ca: Option<PathBuf>,
+
+    /// Advice for which servers to print [default: those that the findings are about]
+    #[arg(long, value_name = "SERVER", env = "RESUMETRY_ADVICE")]
+    pub advice: Option<Advice>,
+
+    /// Foretell the quota that tickets of this lifetime would have
+    #[arg(long, value_name = "TIME", env = "RESUMETRY_LIFETIME")]
+    pub lifetime: Option<Span>,
+
+    /// `text` for people, `json` for programs [default: text]
+    #[arg(long, value_name = "FORMAT", env = "RESUMETRY_FORMAT")]
+    pub format: Option<Format>,
 }
 
 #[derive(Debug, Args)]
@@ -528,6 +561,15 @@ Examples:
 
 Exits 0 when every resumption that a ticket allowed took place, 1 when one did not or an address could not
 be tested.";
+
+const FINDINGS_EXAMPLES: &str = "\
+Examples:
+  resumetry findings
+  resumetry findings --advice nginx --lifetime 8h
+  resumetry findings --url http://edge-1:9650 --url http://edge-2:9650
+  resumetry findings --format json | jq '.findings[] | select(.severity == \"error\")'
+
+Exits 0 where no finding of severity `error` stands, 1 where one does or an agent does not answer.";
 
 const COMPLETIONS_EXAMPLES: &str = "\
 Examples:

@@ -17,7 +17,9 @@ use crate::core::record::{Outcome, Role};
 use crate::host::kubernetes::KubernetesConfig;
 use crate::output::filter::Filter;
 use crate::probing::TargetError;
+use crate::remote::AgentUrlError;
 use file::{ConfigFile, FileError};
+pub use findings::FindingsConfig;
 use probe::MOST_CONNECTIONS;
 pub use probe::ProbeConfig;
 use values::{
@@ -26,6 +28,7 @@ use values::{
 };
 
 mod file;
+mod findings;
 pub mod otlp;
 mod probe;
 pub mod values;
@@ -81,6 +84,7 @@ pub enum Command {
     Trace(Box<TraceConfig>),
     Pcap(PcapConfig),
     Probe(ProbeConfig),
+    Findings(FindingsConfig),
     Doctor(DoctorConfig),
     Completions(Shell),
     ManPages(PathBuf),
@@ -177,6 +181,8 @@ pub enum ConfigError {
     Share(&'static str, u8),
     #[error("quota-target: {0} is no quota to aim at; it is in per cent, 1 to 99")]
     QuotaTarget(u8),
+    #[error("url: `{0}` {1}")]
+    AgentUrl(String, AgentUrlError),
     #[error(
         "handshake-timeout: {0:?} is too long, the most is {max:?}",
         max = MAX_HANDSHAKE_TIMEOUT
@@ -261,6 +267,7 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
                 .unwrap_or_else(|| DEFAULT_SALT.to_owned()),
             color: args.color.unwrap_or_default(),
         })),
+        Typed::Findings(args) => FindingsConfig::new(args).map(Command::Findings),
         Typed::Probe(args) => ProbeConfig::new(args).map(Command::Probe),
         Typed::Completions(args) => Ok(Command::Completions(args.shell)),
         Typed::ManPages(args) => Ok(Command::ManPages(args.directory)),

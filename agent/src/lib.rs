@@ -1,5 +1,6 @@
 //! Resumetry: which share of TLS connections resumes, and why the others do not.
 
+pub mod authorities;
 pub mod capture;
 pub mod cli;
 pub mod config;
@@ -13,6 +14,7 @@ pub mod pcap;
 pub mod pipeline;
 pub mod probe;
 pub mod probing;
+pub mod remote;
 pub mod source;
 pub mod tap;
 pub mod verify;

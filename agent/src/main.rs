@@ -31,6 +31,7 @@ fn main() -> ExitCode {
         }
         Command::Pcap(config) => commands::pcap(&config),
         Command::Probe(config) => commands::probe(&config),
+        Command::Findings(config) => commands::findings(&config),
         Command::Doctor(config) => commands::doctor(&config),
         Command::Completions(shell) => commands::completions(shell),
         Command::ManPages(directory) => commands::man_pages(&directory),

@@ -1,6 +1,7 @@
 //! One file a command: each builds its stages, runs them and says how it went.
 
 mod doctor;
+mod findings;
 mod help;
 mod pcap;
 mod probe;
@@ -10,6 +11,7 @@ mod trace;
 mod verification;
 
 pub use doctor::doctor;
+pub use findings::findings;
 pub use help::{completions, man_pages};
 pub use pcap::pcap;
 pub use probe::probe;

@@ -272,6 +272,31 @@ impl FromStr for ServerLog {
     }
 }
 
+/// `--advice`: for which servers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Advice {
+    All,
+    Nginx,
+    Apache,
+    Haproxy,
+    Envoy,
+    Kubernetes,
+}
+
+impl Advice {
+    /// As findings name servers.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Nginx => "nginx",
+            Self::Apache => "apache",
+            Self::Haproxy => "haproxy",
+            Self::Envoy => "envoy",
+            Self::Kubernetes => "kubernetes",
+        }
+    }
+}
+
 /// `--max-overhead`: a part of the servers' CPU time, or no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OverheadLimit {

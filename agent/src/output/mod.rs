@@ -7,6 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use crate::config::values::AddressMask;
 
 pub mod filter;
+pub mod findings;
 pub mod json;
 pub mod summary;
 pub mod text;

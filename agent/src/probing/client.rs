@@ -10,12 +10,13 @@ use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::crypto::ring::default_provider;
 use rustls::pki_types::ServerName;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
 use thiserror::Error;
 
 use super::session::{Session, Store};
 use super::verifier::Noting;
 use super::{Attempt, AttemptError, Profile, Target, Version, quic, tcp};
+use crate::authorities;
 use crate::core::fingerprint::Fingerprinter;
 use crate::core::record::Transport;
 
@@ -62,12 +63,8 @@ impl Client {
         let inner: Option<Arc<dyn ServerCertVerifier>> = match profile.insecure {
             true => None,
             false => {
-                let mut roots = RootCertStore::empty();
-                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-                if roots.is_empty() {
-                    return Err(ClientError::NoAuthorities);
-                }
-                let roots = Arc::new(roots);
+                let roots =
+                    Arc::new(authorities::trusted(None).map_err(|_| ClientError::NoAuthorities)?);
                 let provider = Arc::clone(&provider);
                 Some(WebPkiServerVerifier::builder_with_provider(roots, provider).build()?)
             }

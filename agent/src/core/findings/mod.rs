@@ -14,7 +14,7 @@ mod standing;
 
 pub use fleet::compare;
 pub use observed::{Cost, Name, Observations, Return, TicketKey};
-pub use standing::Standing;
+pub use standing::{Standing, finding};
 
 use super::aggregate::hour::Count;
 use super::view::Effect;

@@ -325,6 +325,8 @@ fn self_metrics_start_at_zero_for_every_tap_and_reason() {
         # HELP resumetry_build_info 1; the build is in the labels.
         # TYPE resumetry_build_info gauge
         resumetry_build_info{version="0.1.0",arch="x86_64"} 1
+        # HELP resumetry_finding 1 for each rule of good ticket practice that is broken; `resumetry findings` says more.
+        # TYPE resumetry_finding gauge
     "##]].assert_eq(&lines(&body, &["resumetry_"]));
 }
 

@@ -1,7 +1,6 @@
 //! One request to the receiver, over gRPC or HTTP (OTLP 1.10).
 
 use std::error::Error as _;
-use std::fs;
 use std::io;
 use std::time::Duration;
 
@@ -23,7 +22,6 @@ use opentelemetry_proto::tonic::collector::metrics::v1::{
     metrics_service_client::MetricsServiceClient,
 };
 use prost::Message;
-use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto::ring};
 use tonic::codec::CompressionEncoding;
 use tonic::metadata::MetadataMap;
@@ -31,6 +29,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::OtlpError;
+use crate::authorities::{self, AuthorityError};
 use crate::config::otlp::{Compression, OtlpConfig, Protocol};
 use crate::explain::explain;
 use crate::export::compression::gzip;
@@ -346,39 +345,27 @@ fn refused_by_http(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Refu
 
 /// Trust in the authorities of `--otlp-ca`, else in those of the system.
 fn tls(config: &OtlpConfig) -> Result<ClientConfig, OtlpError> {
-    let mut roots = RootCertStore::empty();
-    match &config.ca {
-        Some(path) => {
-            let authority = |message: String| OtlpError::Authority {
-                path: path.clone(),
-                message,
-            };
-            let text = fs::read(path).map_err(|error| authority(error.to_string()))?;
-            for certificate in CertificateDer::pem_slice_iter(&text) {
-                let certificate = certificate.map_err(|error| authority(error.to_string()))?;
-                roots
-                    .add(certificate)
-                    .map_err(|error| authority(error.to_string()))?;
-            }
-            if roots.is_empty() {
-                return Err(authority("there is no certificate in it".to_owned()));
-            }
-        }
-        None if is_https(config.endpoint.uri()) => {
-            let found = rustls_native_certs::load_native_certs();
-            roots.add_parsable_certificates(found.certs);
-            if roots.is_empty() {
-                return Err(OtlpError::NoAuthorities);
-            }
-        }
-        None => {}
-    }
+    let needs_them = config.ca.is_some() || is_https(config.endpoint.uri());
+    let roots = match needs_them {
+        true => authorities::trusted(config.ca.as_deref()).map_err(unusable)?,
+        false => RootCertStore::empty(),
+    };
     let builder = ClientConfig::builder_with_provider(ring::default_provider().into());
     Ok(builder
         .with_safe_default_protocol_versions()
         .map_err(|error| OtlpError::Tls(error.to_string()))?
         .with_root_certificates(roots)
         .with_no_client_auth())
+}
+
+fn unusable(error: AuthorityError) -> OtlpError {
+    match error {
+        AuthorityError::File { path, reason } => OtlpError::Authority {
+            path,
+            message: reason,
+        },
+        AuthorityError::None => OtlpError::NoAuthorities,
+    }
 }
 
 fn is_https(uri: &Uri) -> bool {

@@ -1,0 +1,249 @@
+//! Findings as text for people and JSON for programs.
+
+use std::fmt::{self, Write as _};
+
+use serde::Serialize;
+
+use crate::config::values::Advice as Wanted;
+use crate::core::view::{Advice, Effect, Finding, LifetimesOfService};
+
+/// A finding, and who told of it.
+#[derive(Debug, Serialize)]
+pub struct Told {
+    /// `None`: it stands between several agents.
+    pub url: Option<String>,
+    #[serde(flatten)]
+    pub finding: Finding,
+}
+
+/// What other lifetimes would do, and who told.
+#[derive(Debug, Serialize)]
+struct Foretold {
+    url: String,
+    #[serde(flatten)]
+    service: LifetimesOfService,
+}
+
+/// What one or several agents found.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// Unix time.
+    #[serde(rename = "timestamp_seconds")]
+    pub now_seconds: f64,
+    #[serde(rename = "findings")]
+    pub told: Vec<Told>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    lifetimes: Vec<Foretold>,
+    #[serde(skip)]
+    agents: usize,
+}
+
+impl Report {
+    /// Adds what an agent found.
+    pub fn add(&mut self, url: String, findings: Vec<Finding>) {
+        self.agents += 1;
+        self.told.extend(findings.into_iter().map(|finding| Told {
+            url: Some(url.clone()),
+            finding,
+        }));
+    }
+
+    /// Adds what an agent foretells.
+    pub fn foretell(&mut self, url: String, services: Vec<LifetimesOfService>) {
+        self.lifetimes
+            .extend(services.into_iter().map(|service| Foretold {
+                url: url.clone(),
+                service,
+            }));
+    }
+
+    /// Worst first.
+    pub fn sort(&mut self) {
+        let rank = |told: &Told| match told.finding.severity.as_str() {
+            "error" => 0,
+            "warning" => 1,
+            _ => 2,
+        };
+        self.told.sort_by_key(rank);
+    }
+
+    /// Whether something must be done now.
+    pub fn has_errors(&self) -> bool {
+        self.told
+            .iter()
+            .any(|told| told.finding.severity == "error")
+    }
+
+    /// # Errors
+    /// None that is known.
+    pub fn json(&self) -> serde_json::Result<String> {
+        serde_json::to_string_pretty(self)
+    }
+
+    /// For people, with advice for the servers that are meant.
+    pub fn text(&self, wanted: Option<Wanted>) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut out, wanted);
+        out
+    }
+
+    fn write(&self, out: &mut String, wanted: Option<Wanted>) -> fmt::Result {
+        if self.told.is_empty() {
+            writeln!(
+                out,
+                "No finding: nothing that was seen in the last hour breaks a rule."
+            )?;
+        }
+        for (index, told) in self.told.iter().enumerate() {
+            if index > 0 {
+                writeln!(out)?;
+            }
+            self.write_one(out, told, wanted)?;
+        }
+        if !self.lifetimes.is_empty() {
+            writeln!(out)?;
+        }
+        for foretold in &self.lifetimes {
+            if self.agents > 1 {
+                write!(out, "{}: ", foretold.url)?;
+            }
+            write_lifetime(out, &foretold.service)?;
+        }
+        Ok(())
+    }
+
+    fn write_one(&self, out: &mut String, told: &Told, wanted: Option<Wanted>) -> fmt::Result {
+        let finding = &told.finding;
+        writeln!(
+            out,
+            "{}: {} ({})",
+            finding.severity, finding.title, finding.id
+        )?;
+        let subjects = [
+            ("server name", &finding.server_name),
+            ("service", &finding.service),
+        ];
+        for (what, subject) in subjects {
+            if let Some(subject) = subject {
+                writeln!(out, "  {what}: {}", printable(subject))?;
+            }
+        }
+        if self.agents > 1
+            && let Some(url) = &told.url
+        {
+            writeln!(out, "  agent: {url}")?;
+        }
+        writeln!(out, "  {}", printable(&finding.evidence))?;
+        let since = self.now_seconds - finding.since_timestamp_seconds;
+        if since >= 1.0 {
+            writeln!(out, "  standing for {}", span(since))?;
+        }
+        write_effect(out, finding.effect)?;
+        for advice in finding
+            .advice
+            .iter()
+            .filter(|advice| is_wanted(advice, finding, wanted))
+        {
+            writeln!(out, "  {}: {}", advice.server, advice.text)?;
+            for line in advice.config.iter().flat_map(|config| config.lines()) {
+                writeln!(out, "      {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What holds for any server, and what is for the one that is meant: by default the one whose name the
+/// service bears.
+fn is_wanted(advice: &Advice, finding: &Finding, wanted: Option<Wanted>) -> bool {
+    let server = advice.server.as_str();
+    if server == "any" {
+        return true;
+    }
+    match wanted {
+        Some(Wanted::All) => true,
+        Some(wanted) => wanted.as_str() == server,
+        None => {
+            let service = finding
+                .service
+                .as_deref()
+                .unwrap_or("")
+                .to_ascii_lowercase();
+            service.contains(server) || server == "apache" && service.contains("httpd")
+        }
+    }
+}
+
+fn write_effect(out: &mut String, effect: Effect) -> fmt::Result {
+    let mut parts = Vec::new();
+    if let Some(wait) = effect.wait_seconds_per_hour {
+        parts.push(format!("{wait:.1} s of users' time"));
+    }
+    if let Some(cpu) = effect.cpu_seconds_per_hour {
+        parts.push(format!("{cpu:.2} s of CPU time"));
+    }
+    match parts.is_empty() {
+        true => Ok(()),
+        false => writeln!(out, "  costs {} an hour", parts.join(" and ")),
+    }
+}
+
+fn write_lifetime(out: &mut String, service: &LifetimesOfService) -> fmt::Result {
+    let Some(asked) = service.asked else {
+        return Ok(());
+    };
+    write!(
+        out,
+        "{}: tickets that live {}",
+        printable(&service.service),
+        span(asked.lifetime_seconds)
+    )?;
+    if let Some(today) = service.lifetime_seconds {
+        write!(out, " (today {})", span(today))?;
+    }
+    match (asked.quota, asked.low, asked.high) {
+        (Some(quota), Some(low), Some(high)) => write!(
+            out,
+            " would give a quota of {}, {} to {}",
+            percent(quota),
+            percent(low),
+            percent(high)
+        )?,
+        (None, Some(low), Some(high)) => write!(
+            out,
+            " would give a quota between {} and {}; clients that come back so late do not offer their \
+             tickets today",
+            percent(low),
+            percent(high)
+        )?,
+        _ => write!(out, ": too few returns are known to foretell a quota")?,
+    }
+    writeln!(
+        out,
+        " ({} returns of known age).\n  A stolen key would expose what was recorded while it was in use, and \
+         for {} more.",
+        service.returns,
+        span(asked.lifetime_seconds)
+    )
+}
+
+/// Cut, so that 100 % is all.
+fn percent(ratio: f64) -> String {
+    format!("{:.1} %", (ratio * 1_000.0 + 1e-9).floor() / 10.0)
+}
+
+fn span(seconds: f64) -> String {
+    match seconds {
+        s if s >= 172_800.0 => format!("{:.1} days", s / 86_400.0),
+        s if s >= 7_200.0 => format!("{:.1} h", s / 3_600.0),
+        s if s >= 120.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{s:.0} s"),
+    }
+}
+
+/// Names of services come from this host, and still may hold what a terminal obeys.
+fn printable(text: &str) -> String {
+    let visible = text.chars().filter(|character| !character.is_control());
+    visible.collect()
+}
