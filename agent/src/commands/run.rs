@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::SocketAddr,
     process::ExitCode,
     sync::{
         Arc,
@@ -105,6 +106,10 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         taps.join(", "),
         capture.libraries
     ));
+    say(format_args!(
+        "look at {scheme}://{address}/ with a browser{}, or run `resumetry findings`",
+        way_to(address)
+    ));
     let pods = capture.pods.clone();
     let (pipeline, watcher) = capture.into_parts();
     let mut counts = Counts {
@@ -133,6 +138,17 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     captured?;
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// How a browser elsewhere gets there.
+fn way_to(address: SocketAddr) -> String {
+    match address.ip().is_loopback() {
+        true => format!(
+            " (from elsewhere after `ssh -L {0}:{address} HOST`)",
+            address.port()
+        ),
+        false => String::new(),
+    }
 }
 
 async fn stopped(stop: Arc<AtomicBool>) {
@@ -194,6 +210,8 @@ impl Consumer for Counts {
                 labels: &self.labels,
             };
             json::write_line(&mut line, handshake, process, context).ok()?;
+            // Without the line feed at its end.
+            line.pop();
             String::from_utf8(line).ok()
         });
     }
