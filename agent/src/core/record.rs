@@ -275,6 +275,9 @@ pub struct Handshake {
     /// How long the server keeps that session, nanoseconds.
     pub ticket_lifetime_ns: Option<u64>,
     pub tickets_issued: Option<u32>,
+    /// Tickets of TLS 1.3 that the server sent with the end of its handshake; they are encrypted, so their
+    /// number is known only where that moment is, and the response was followed.
+    pub tickets_sent: Option<u32>,
     /// Fingerprint of the key of the ticket that the server issued, like `ticket_key`; TLS 1.2 and
     /// older only.
     pub issued_key: Option<u32>,

@@ -91,12 +91,31 @@ pub struct Responses {
     habits: HashMap<Habitat, Habit, ahash::RandomState>,
 }
 
+/// OpenSSL pauses for early data, and what then looks like its end may be that.
+fn takes_early_data(handshake: &Handshake) -> bool {
+    handshake.early_data_offered && handshake.resumed
+}
+
+/// Tickets of TLS 1.3, which a server's library sends before it returns from the handshake; `None` where that
+/// moment is not known for certain.
+fn sent_with_the_end(handshake: &Handshake, records: &[AnswerRecord]) -> Option<usize> {
+    let is_exact = handshake.version == Some(TLS13)
+        && handshake.handshake_source == Some(Source::Library)
+        && handshake.role == Role::Server
+        && !takes_early_data(handshake);
+    let end_ns = handshake.client_hello_ns + handshake.handshake_ns.filter(|_| is_exact)?;
+    let late = records.iter().skip_while(|record| record.is_early);
+    Some(late.take_while(|record| record.time_ns <= end_ns).count())
+}
+
 impl Responses {
     /// Completes a record by what followed its handshake, and learns from it.
     pub fn complete(&mut self, handshake: &mut Handshake, process: Option<&Process>) {
         let Some(answer) = handshake.answer.take() else {
             return;
         };
+        handshake.tickets_sent = sent_with_the_end(handshake, answer.records())
+            .and_then(|tickets| u32::try_from(tickets).ok());
         let response = self.response(handshake, &answer, process);
         let established_ns = handshake
             .established_to_client_hello_ns
@@ -155,20 +174,11 @@ impl Responses {
             .iter()
             .find(|record| !may_be_control(handshake, record))
             .map(|record| record.length);
-        // OpenSSL pauses for early data, and what then looks like its end may be that.
-        let takes_early_data = handshake.early_data_offered && handshake.resumed;
-        let is_exact = handshake.handshake_source == Some(Source::Library)
-            && handshake.role == Role::Server
-            && !takes_early_data;
-        if is_exact {
-            let end_ns = handshake.client_hello_ns + handshake.handshake_ns?;
-            let tickets = records
-                .iter()
-                .take_while(|record| record.time_ns <= end_ns)
-                .count();
+        if let Some(tickets) = sent_with_the_end(handshake, records) {
             self.learn(habitat, tickets, length);
             return Some(tickets);
         }
+        let takes_early_data = takes_early_data(handshake);
         let habit = self.habits.get(&habitat);
         let usual = habit.and_then(Habit::tickets);
         let unasked = records.iter().take_while(|record| record.asked_ns == 0);

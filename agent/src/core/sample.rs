@@ -45,6 +45,7 @@ pub(crate) fn resumed() -> Handshake {
         ticket_age_ns: Some(61_000_000_000),
         ticket_lifetime_ns: Some(300_000_000_000),
         tickets_issued: Some(1),
+        tickets_sent: None,
         weak_key: None,
         issued_key: None,
         issued_lifetime_ns: None,

@@ -124,7 +124,7 @@ fn record<'a>(
                 age_seconds: seconds(handshake.ticket_age_ns),
                 lifetime_seconds: seconds(handshake.ticket_lifetime_ns),
             },
-            tickets_issued: handshake.tickets_issued,
+            tickets_issued: handshake.tickets_issued.or(handshake.tickets_sent),
             saved: Spare::new(handshake, Outcome::Resumed),
             lost: Spare::new(handshake, Outcome::Full),
         },

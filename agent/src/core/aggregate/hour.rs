@@ -72,6 +72,10 @@ counts! {
     Gave = "gave";
     /// Full ones up to TLS 1.2 in which it gave nothing.
     GaveNothing = "gave_nothing";
+    /// Those whose number of tickets is known.
+    TicketsKnown = "tickets_known";
+    /// Their tickets.
+    Tickets = "tickets";
     /// Of TLS 1.3, where tickets are encrypted.
     Tls13 = "tls13";
     /// Of TLS 1.2.
@@ -128,8 +132,12 @@ impl Counted {
     }
 
     fn count(&mut self, count: Count, applies: bool) {
+        self.add_to(count, u32::from(applies));
+    }
+
+    fn add_to(&mut self, count: Count, more: u32) {
         let sum = &mut self.0[count as usize];
-        *sum = sum.saturating_add(u32::from(applies));
+        *sum = sum.saturating_add(more);
     }
 
     /// Counts one handshake.
@@ -150,6 +158,10 @@ impl Counted {
         );
         if let Some(reason) = handshake.reject_reason {
             self.count(of_reason(reason), true);
+        }
+        if let Some(tickets) = handshake.tickets_sent {
+            self.count(Count::TicketsKnown, true);
+            self.add_to(Count::Tickets, tickets);
         }
         let version = handshake.version.unwrap_or(0);
         self.count(Count::Tls13, version == TLS13);

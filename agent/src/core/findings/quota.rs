@@ -21,6 +21,9 @@ const MIN_FOR_FEW: u64 = 200;
 /// Of offered tickets, expired ones from which on a lifetime is short.
 const MANY_EXPIRED: f64 = 0.1;
 
+/// Tickets a handshake above which most are wasted: OpenSSL sends two by itself.
+const MANY_TICKETS: f64 = 2.0;
+
 /// Connections in five minutes from which on a client does not keep them: one a second.
 const MANY_CONNECTIONS: u64 = 300;
 
@@ -40,6 +43,7 @@ pub(super) fn evaluate(observations: &Observations, limits: &Limits, drafts: &mu
             never_accepted(&counted),
             nothing_given(&counted),
             few_offers(&counted),
+            many_tickets(&counted),
             short_lifetime(observations, service, &counted),
         ];
         drafts.extend(
@@ -215,6 +219,23 @@ fn few_offers(counted: &Counted) -> Option<Draft> {
             .with("offered", offered as f64)
             .with("completed", completed as f64),
     )
+}
+
+fn many_tickets(counted: &Counted) -> Option<Draft> {
+    let (known, tickets) = (
+        counted.get(Count::TicketsKnown),
+        counted.get(Count::Tickets),
+    );
+    let each = share(tickets, known);
+    if known < MIN_OFFERS || each <= MANY_TICKETS {
+        return None;
+    }
+    let evidence = format!(
+        "In {known} handshakes of TLS 1.3 the server sent {tickets} tickets, {each:.1} each; a client needs \
+         one for each connection that it will open at the same time."
+    );
+    let draft = Draft::new(Rule::TicketsWasted, Severity::Info, evidence);
+    Some(draft.with("each", each).with("handshakes", known as f64))
 }
 
 fn short_lifetime(observations: &Observations, service: &str, counted: &Counted) -> Option<Draft> {

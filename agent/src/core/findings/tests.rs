@@ -189,6 +189,17 @@ fn what_is_in_the_clear_up_to_tls12_is_judged() {
 }
 
 #[test]
+fn more_tickets_than_openssl_sends_by_itself_are_wasted() {
+    let with = |tickets| {
+        let mut counts = WELL.to_vec();
+        counts.extend([(Count::TicketsKnown, 40), (Count::Tickets, tickets)]);
+        rules_of(&counts)
+    };
+    assert_eq!(with(160), [Rule::TicketsWasted]);
+    assert_eq!(with(80), []);
+}
+
+#[test]
 fn rsa_matters_where_most_clients_could_do_ecdsa() {
     let with = |needless| {
         let mut counts = WELL.to_vec();

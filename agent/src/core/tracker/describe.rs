@@ -146,6 +146,7 @@ pub fn describe(
         weak_key,
         ticket_bytes: ticket.map(|ticket| ticket.bytes),
         tickets_issued,
+        tickets_sent: None,
         issued_key,
         issued_lifetime_ns: issued
             .and_then(|issued| issued.lifetime_s)
