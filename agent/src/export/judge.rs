@@ -123,6 +123,7 @@ fn ticket_key(sample: &KeySample, now_ns: u64) -> TicketKey {
         accepted: life.counts[TicketUse::Accepted as usize],
         rejected: life.counts[TicketUse::Rejected as usize],
         unknown: life.unknown,
+        last_unknown_age: age(life.last_unknown_ns),
         refused_early: life.refused_early,
         weak: life.weak,
     }

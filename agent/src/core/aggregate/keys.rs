@@ -84,6 +84,8 @@ pub struct KeyLife {
     pub refused_early: u64,
     /// Tickets that the service's library had no key for, valid or not.
     pub unknown: u64,
+    /// When the last of them came.
+    pub last_unknown_ns: Option<u64>,
     /// The key can be guessed; `None` where that was not tried.
     pub weak: Option<bool>,
     /// By [`TicketUse`], in the order of [`TicketUse::ALL`].
@@ -147,7 +149,10 @@ impl Keys {
         } else if offered {
             let life = self.enter(service, handshake.ticket_key, TicketUse::Rejected, now_ns);
             let key_is_gone = handshake.reject_reason == Some(RejectReason::KeyUnknown);
-            life.unknown += u64::from(key_is_gone);
+            if key_is_gone {
+                life.unknown += 1;
+                life.last_unknown_ns = Some(now_ns);
+            }
             if key_is_gone && life.valid_until_ns.is_some_and(|until| now_ns < until) {
                 life.refused_early += 1;
             }
@@ -173,6 +178,7 @@ impl Keys {
             valid_until_ns: None,
             refused_early: 0,
             unknown: 0,
+            last_unknown_ns: None,
             weak: None,
             counts: [0; TicketUse::ALL.len()],
         });

@@ -46,7 +46,7 @@ fn not_distributed(hosts: &[(String, Observations)], drafts: &mut Vec<Draft>) {
         let refused = observations
             .keys
             .iter()
-            .filter(|key| key.unknown >= MIN_UNKNOWN);
+            .filter(|key| key.is_missed() && key.unknown >= MIN_UNKNOWN);
         for key in refused.filter(|key| is_named(key)) {
             let others: Vec<&str> = writers
                 .get(key.key.as_str())

@@ -60,11 +60,12 @@ fn not_rotated(key: &TicketKey, limits: &Limits) -> Option<Draft> {
 
 /// Keys that are gone while their tickets are valid: rotated too fast, or retired too early.
 fn refused_early(keys: &[&TicketKey]) -> Option<Draft> {
-    let early: u64 = keys.iter().map(|key| key.refused_early).sum();
+    let missed = || keys.iter().filter(|key| key.is_missed());
+    let early: u64 = missed().map(|key| key.refused_early).sum();
     if early < MIN_REFUSED {
         return None;
     }
-    let gone = keys.iter().filter(|key| key.refused_early > 0);
+    let gone = missed().filter(|key| key.refused_early > 0);
     let gone: Vec<&str> = gone.map(|key| key.key.as_str()).collect();
     let lifetime = keys.iter().filter_map(|key| key.lifetime).reduce(f64::max);
     let began = keys.iter().filter_map(|key| key.first_ticket_age);

@@ -60,9 +60,18 @@ pub struct TicketKey {
     pub rejected: u64,
     /// Refused for want of the key.
     pub unknown: u64,
+    /// Age of the last such refusal.
+    pub last_unknown_age: Option<f64>,
     /// Refused for want of the key while they were still valid.
     pub refused_early: u64,
     pub weak: Option<bool>,
+}
+
+impl TicketKey {
+    /// Tickets were refused for want of it in the last hour.
+    pub(super) fn is_missed(&self) -> bool {
+        self.last_unknown_age.is_some_and(|age| age < 3_600.0)
+    }
 }
 
 /// What resuming spares in one service, seconds a handshake.

@@ -47,6 +47,7 @@ fn key(fingerprint: &str) -> TicketKey {
         first_ticket_age: Some(100.0),
         last_ticket_age: Some(1.0),
         lifetime: Some(300.0),
+        last_unknown_age: Some(10.0),
         weak: Some(false),
         ..TicketKey::default()
     }
@@ -316,6 +317,11 @@ fn keys_that_go_too_early_were_rotated_too_fast_or_retired() {
     );
     let fast = vec![gone.clone(), key("00000002"), key("00000003")];
     assert_eq!(rules_of_keys(fast), [Rule::KeyRotatedTooFast]);
+    let long_ago = TicketKey {
+        last_unknown_age: Some(4_000.0),
+        ..gone.clone()
+    };
+    assert_eq!(rules_of_keys(vec![long_ago]), []);
     let stray = TicketKey {
         refused_early: 4,
         ..gone

@@ -49,9 +49,9 @@ common_tls_context:
     .with("data:\n  use-http2: \"true\""),
 ];
 
-pub(super) const CIPHER_DIFFERS_WHY: &str = "Servers of one name chose other cipher suites in the \
-    last hour for clients that offered the same. A ticket of TLS 1.2 resumes only with its own \
-    suite, one of TLS 1.3 only with a suite of the same hash.";
+pub(super) const CIPHER_DIFFERS_WHY: &str = "Nearly all connections to some servers of one \
+    name had one cipher suite in the last hour, and nearly all to others another. A ticket of \
+    TLS 1.2 resumes only with its own suite, one of TLS 1.3 only with a suite of the same hash.";
 
 pub(super) const CIPHER_DIFFERS: &[Text] = &[
     Text::new(
@@ -108,9 +108,9 @@ common_tls_context:
     .with("data:\n  ssl-ciphers: \"ECDHE+AESGCM:ECDHE+CHACHA20\""),
 ];
 
-pub(super) const VERSION_DIFFERS_WHY: &str = "Servers of one name chose TLS 1.3 in the last hour \
-    on some connections and an older version on others, for clients that offered 1.3. Sessions do \
-    not resume across versions, and 1.2 costs a round trip more.";
+pub(super) const VERSION_DIFFERS_WHY: &str = "In the last hour some servers of one name mostly \
+    chose TLS 1.3, and others never did. Sessions do not resume across versions, and TLS 1.2 \
+    costs a round trip more.";
 
 pub(super) const VERSION_DIFFERS: &[Text] = &[
     Text::new(

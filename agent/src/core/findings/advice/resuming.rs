@@ -3,9 +3,10 @@
 use super::Text;
 use super::common;
 
-pub(super) const QUOTA_LOW_WHY: &str = "Of the connections to a server name that were completed in \
-    the last hour, the share that resumed is below the target. Each of the others costs a \
-    signature on the server and the certificate's bytes, with TLS 1.2 a round trip more as well.";
+pub(super) const QUOTA_LOW_WHY: &str = "Of the recent connections to a server name that were \
+    completed, the share that resumed is below the target (`--quota-target`), by more than \
+    chance explains. Each of the others costs a signature on the server and the certificate's \
+    bytes, with TLS 1.2 a round trip more as well.";
 
 pub(super) const QUOTA_LOW: &[Text] = &[
     Text::new(
@@ -131,9 +132,10 @@ ssl_session_cache shared:TLS:10m;",
     .with(common::KUBERNETES_KEYS),
 ];
 
-pub(super) const NO_RESUMPTION_OFFERED_WHY: &str = "On none of its full handshakes of the last \
-    hour did the server give out a ticket or a session ID to resume by. Each returning client \
-    therefore pays for a full handshake.";
+pub(super) const NO_RESUMPTION_OFFERED_WHY: &str = "On none of its full handshakes up to TLS \
+    1.2 in the last hour did the server give out a ticket or a session ID to resume by. Each \
+    returning client therefore pays for a full handshake. Tickets of TLS 1.3 are encrypted: a \
+    server that sends none shows as clients that never offer.";
 
 pub(super) const NO_RESUMPTION_OFFERED: &[Text] = &[
     Text::new(
@@ -230,9 +232,8 @@ pub(super) const CLIENTS_NEVER_OFFER: &[Text] = &[
     ),
 ];
 
-pub(super) const LIFETIME_SHORT_WHY: &str = "Clients came back in the last hour with tickets that \
-    had expired shortly before: a longer lifetime would have let them resume. RFC 8446 allows \
-    seven days.";
+pub(super) const LIFETIME_SHORT_WHY: &str = "Clients came back in the last hour with tickets \
+    that had expired: a longer lifetime would have let them resume. RFC 8446 allows seven days.";
 
 pub(super) const LIFETIME_SHORT: &[Text] = &[
     Text::new(
@@ -270,9 +271,9 @@ pub(super) const LIFETIME_SHORT: &[Text] = &[
     .with("data:\n  ssl-session-timeout: \"1d\""),
 ];
 
-pub(super) const TICKETS_WASTED_WHY: &str = "The server sends several tickets on a connection of \
-    TLS 1.3, and clients of the last hour came back with far fewer. Each costs the server an \
-    encryption and some 250 bytes; OpenSSL sends two by default.";
+pub(super) const TICKETS_WASTED_WHY: &str = "Where the library tells when a handshake of TLS \
+    1.3 ended, the tickets before it can be counted: this server sends more than two each \
+    time. Each costs it an encryption and some 250 bytes; OpenSSL sends two by default.";
 
 pub(super) const TICKETS_WASTED: &[Text] = &[
     Text::new(

@@ -3,9 +3,10 @@
 use super::Text;
 use super::common;
 
-pub(super) const KEY_NOT_ROTATED_WHY: &str = "A key was in use in the last hour that the agent saw \
-    first a day ago or more; its age is never overstated. Who gets hold of the key can decrypt \
-    what was recorded of TLS 1.2, and early data of TLS 1.3, of all that time.";
+pub(super) const KEY_NOT_ROTATED_WHY: &str = "A key issued tickets in the last hour, and \
+    others before that for longer than the limit (`--key-max-age`), as the ages of tickets \
+    that come back tell. Who gets hold of the key can decrypt what was recorded of TLS 1.2, \
+    and early data of TLS 1.3, of all that time.";
 
 pub(super) const KEY_NOT_ROTATED: &[Text] = &[
     Text::new(

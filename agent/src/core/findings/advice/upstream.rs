@@ -54,9 +54,9 @@ server app1 192.0.2.10:443 sni str(app.example)",
     ),
 ];
 
-pub(super) const UPSTREAM_NO_KEEPALIVE_WHY: &str = "Programs of this host opened so many \
-    short-lived connections to a server in the last hour that each request seems to have one of \
-    its own. A connection that is kept costs no handshake at all.";
+pub(super) const UPSTREAM_NO_KEEPALIVE_WHY: &str = "Programs of this host opened a connection \
+    a second or more to one server name in the last five minutes, so that each request seems \
+    to have one of its own. A connection that is kept costs no handshake at all.";
 
 pub(super) const UPSTREAM_NO_KEEPALIVE: &[Text] = &[
     Text::new(
