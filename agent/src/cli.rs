@@ -19,6 +19,10 @@ use crate::config::values::{
     ResultFilter, RoleFilter, ServerLog, Span, Taps,
 };
 use crate::probing::Version;
+use top::TOP_EXAMPLES;
+pub use top::{TopArgs, TopSettings};
+
+mod top;
 
 /// Watches every TLS handshake of this host: which connections resume, which do not, and why
 #[derive(Debug, Parser)]
@@ -36,6 +40,9 @@ pub enum Command {
     /// Print one line for every finished handshake, live
     #[command(after_help = TRACE_EXAMPLES)]
     Trace(Box<TraceArgs>),
+    /// Show quota, time to first byte and CPU time of each server name on a full screen, live
+    #[command(after_help = TOP_EXAMPLES)]
+    Top(Box<TopArgs>),
     /// Print the handshakes in capture files: pcap and pcapng, gzipped or not; needs no privileges
     #[command(after_help = PCAP_EXAMPLES)]
     Pcap(PcapArgs),
@@ -298,7 +305,7 @@ pub struct CaptureSettings {
 
     /// Share of the connections that are followed beyond their handshake, to the first byte of the
     /// first response, percent: time to first byte is known of these
-    /// [default: 10 for `run`, 100 for `trace`]
+    /// [default: 10 for `run`, 100 for `trace` and `top`]
     #[arg(long, value_name = "PERCENT", env = "RESUMETRY_RESPONSES")]
     pub responses: Option<u8>,
 
@@ -306,7 +313,7 @@ pub struct CaptureSettings {
     /// handshakes. Beyond it probes in TLS libraries are left out until their cost fits again: first
     /// those that give the exact end of handshakes, then those that tell why offers are refused.
     /// The wire tap stays, so that every handshake is still counted. `none` is no limit
-    /// [default: 1 for `run`, 10 for `trace`]
+    /// [default: 1 for `run`, 10 for `trace` and `top`]
     #[arg(long, value_name = "PERCENT", env = "RESUMETRY_MAX_OVERHEAD")]
     pub max_overhead: Option<OverheadLimit>,
 
@@ -528,6 +535,7 @@ const EXAMPLES: &str = "\
 Examples:
   sudo resumetry doctor          what this host allows
   sudo resumetry trace           every handshake as it happens
+  sudo resumetry top             what they come to by server name, on a full screen
   sudo resumetry run             the daemon; metrics on http://127.0.0.1:9650/metrics
 
 Exit codes: 0 fine, 1 it failed, 2 wrong usage.";

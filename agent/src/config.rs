@@ -11,7 +11,9 @@ use std::time::Duration;
 use agent_common::limits::RING_BYTES;
 use clap_complete::Shell;
 
-use crate::cli::{CaptureSettings, Cli, DoctorSettings, OtlpSettings, RunSettings, TraceSettings};
+use crate::cli::{
+    CaptureSettings, Cli, DoctorSettings, OtlpSettings, RunSettings, TopSettings, TraceSettings,
+};
 use crate::core::aggregate::labels::label_name;
 use crate::core::record::{Outcome, Role};
 use crate::host::kubernetes::KubernetesConfig;
@@ -22,6 +24,8 @@ use file::{ConfigFile, FileError};
 pub use findings::FindingsConfig;
 use probe::MOST_CONNECTIONS;
 pub use probe::ProbeConfig;
+use top::LEAST_INTERVAL;
+pub use top::TopConfig;
 use values::{
     AddressMask, ByteSize, Color, Demand, Format, Label, LogLevel, OverheadLimit, PcapFormat,
     ResultFilter, RoleFilter, ServerLog, Span, Taps,
@@ -31,6 +35,7 @@ mod file;
 mod findings;
 pub mod otlp;
 mod probe;
+mod top;
 pub mod values;
 
 /// Where /metrics is served unless told otherwise.
@@ -68,6 +73,14 @@ struct Defaults {
     max_overhead: OverheadLimit,
 }
 
+/// Somebody looks, and not for long.
+const SOMEBODY_LOOKS: Defaults = Defaults {
+    handshake_calls: ALL,
+    responses: ALL,
+    primitives: DEFAULT_PRIMITIVES,
+    max_overhead: TRACE_MAX_OVERHEAD,
+};
+
 /// A fixed salt keeps fingerprints comparable between hosts that were not told any.
 const DEFAULT_SALT: &str = "resumetry";
 
@@ -82,6 +95,7 @@ const MAX_HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(600);
 pub enum Command {
     Run(Box<RunConfig>),
     Trace(Box<TraceConfig>),
+    Top(Box<TopConfig>),
     Pcap(PcapConfig),
     Probe(ProbeConfig),
     Findings(FindingsConfig),
@@ -210,6 +224,8 @@ pub enum ConfigError {
     NoOtlpEndpoint(&'static str),
     #[error("otlp-interval: {0:?} is too short; the least is 1s")]
     OtlpInterval(Duration),
+    #[error("interval: {0:?} is too short; the least is {LEAST_INTERVAL:?}")]
+    Interval(Duration),
     #[error("pod-label: `{0}` cannot be a label: {1}")]
     PodLabel(String, values::ValueError),
     #[error(transparent)]
@@ -247,6 +263,15 @@ pub fn resolve(cli: Cli) -> Result<Command, ConfigError> {
             trace(args.capture, args.trace)
                 .map(Box::new)
                 .map(Command::Trace)
+        }
+        Typed::Top(mut args) => {
+            if let Some(file) = open(args.file.config.as_deref())? {
+                args.capture.fill_from(file.settings()?);
+                args.top.fill_from(file.settings()?);
+            }
+            TopConfig::new(args.capture, args.top)
+                .map(Box::new)
+                .map(Command::Top)
         }
         Typed::Doctor(mut args) => {
             if let Some(file) = open(args.file.config.as_deref())? {
@@ -374,10 +399,6 @@ fn run(
     settings: RunSettings,
     otlp_settings: OtlpSettings,
 ) -> Result<RunConfig, ConfigError> {
-    let quota_target = settings.quota_target.unwrap_or(DEFAULT_QUOTA_TARGET);
-    if !(1..=99).contains(&quota_target) {
-        return Err(ConfigError::QuotaTarget(quota_target));
-    }
     let names = settings
         .max_server_names
         .unwrap_or(DEFAULT_MAX_SERVER_NAMES);
@@ -407,7 +428,7 @@ fn run(
         max_server_names: names as usize,
         histogram_server_names: histograms as usize,
         series_ttl: duration_or(settings.series_ttl, DEFAULT_SERIES_TTL),
-        quota_target,
+        quota_target: quota_target(settings.quota_target)?,
         key_max_age: duration_or(settings.key_max_age, DEFAULT_KEY_MAX_AGE),
         otlp: otlp::resolve(otlp_settings)?,
     })
@@ -421,16 +442,7 @@ fn trace(
         return Err(ConfigError::Empty("service"));
     }
     Ok(TraceConfig {
-        // Somebody looks, and not for long.
-        capture: capture(
-            capture_settings,
-            Defaults {
-                handshake_calls: ALL,
-                responses: ALL,
-                primitives: DEFAULT_PRIMITIVES,
-                max_overhead: TRACE_MAX_OVERHEAD,
-            },
-        )?,
+        capture: capture(capture_settings, SOMEBODY_LOOKS)?,
         format: settings.format.unwrap_or_default(),
         filter: Filter {
             server_name: settings.server_name,
@@ -455,6 +467,14 @@ fn pod_labels(mut names: Vec<String>) -> Result<Vec<String>, ConfigError> {
         }
     }
     Ok(names)
+}
+
+fn quota_target(percent: Option<u8>) -> Result<u8, ConfigError> {
+    let percent = percent.unwrap_or(DEFAULT_QUOTA_TARGET);
+    match (1..=99).contains(&percent) {
+        true => Ok(percent),
+        false => Err(ConfigError::QuotaTarget(percent)),
+    }
 }
 
 fn duration_or(span: Option<Span>, default: Duration) -> Duration {
@@ -526,6 +546,7 @@ fill_from!(
     otlp_timeout, otlp_logs, otlp_attribute
 );
 fill_from!(TraceSettings: format, server_name, service, result, role, count, verify, color);
+fill_from!(TopSettings: interval, quota_target, key_max_age, color);
 fill_from!(DoctorSettings: format, color);
 
 #[cfg(test)]

@@ -17,5 +17,6 @@ pub mod probing;
 pub mod remote;
 pub mod source;
 pub mod tap;
+pub mod top;
 pub mod verify;
 pub mod watch;

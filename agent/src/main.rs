@@ -10,6 +10,10 @@ use resumetry::{
     config::{self, Command, values::LogLevel},
     explain::{explain, say},
     export::web::WebConfigError,
+    top::{
+        messages::{Logger, Messages},
+        terminal::NoTerminal,
+    },
 };
 
 fn main() -> ExitCode {
@@ -29,6 +33,11 @@ fn main() -> ExitCode {
             log_to_stderr(config.capture.log_level);
             commands::trace(*config)
         }
+        Command::Top(config) => {
+            let messages = Messages::default();
+            hold_log(config.capture.log_level, messages.clone());
+            commands::top(&config, &messages)
+        }
         Command::Pcap(config) => commands::pcap(&config),
         Command::Probe(config) => commands::probe(&config),
         Command::Findings(config) => commands::findings(&config),
@@ -38,16 +47,30 @@ fn main() -> ExitCode {
     };
     done.unwrap_or_else(|error| {
         say(format_args!("resumetry: {}", explain(error.as_ref())));
-        // A file of settings is part of the command line, whoever reads it.
-        match error.downcast_ref::<WebConfigError>() {
-            Some(_) => ExitCode::from(2),
-            None => ExitCode::FAILURE,
+        // A file of settings is part of the command line, whoever reads it; so is what a command is
+        // to draw on.
+        match error.is::<WebConfigError>() || error.is::<NoTerminal>() {
+            true => ExitCode::from(2),
+            false => ExitCode::FAILURE,
         }
     })
 }
 
 fn log_to_stderr(level: LogLevel) {
-    env_logger::Builder::new()
+    logger(level).init();
+}
+
+/// The same, but for warnings that wait while a screen is drawn.
+fn hold_log(level: LogLevel, messages: Messages) {
+    let logger = logger(level).build();
+    log::set_max_level(logger.filter());
+    // Nothing else sets a logger.
+    let _ = log::set_boxed_logger(Box::new(Logger::new(logger, messages)));
+}
+
+fn logger(level: LogLevel) -> env_logger::Builder {
+    let mut builder = env_logger::Builder::new();
+    builder
         .filter_level(level.into())
         // aya tells about every map and program it loads.
         .filter_module("aya", log::LevelFilter::Warn)
@@ -63,6 +86,6 @@ fn log_to_stderr(level: LogLevel) {
                 record.level().as_str().to_ascii_lowercase(),
                 record.args()
             )
-        })
-        .init();
+        });
+    builder
 }

@@ -44,6 +44,7 @@ pub mod session;
 pub mod site;
 pub mod starttls;
 pub mod stats;
+pub mod terminal;
 pub mod think;
 pub mod timed_server;
 pub mod undisturbed;

@@ -7,6 +7,7 @@ mod pcap;
 mod probe;
 mod run;
 mod shutdown;
+mod top;
 mod trace;
 mod verification;
 
@@ -16,6 +17,7 @@ pub use help::{completions, man_pages};
 pub use pcap::pcap;
 pub use probe::probe;
 pub use run::run;
+pub use top::top;
 pub use trace::trace;
 
 use std::io::{self, Write as _};

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use resumetry::{
     capture::{Capture, Reporter},
     config::{
-        RunConfig,
+        CaptureConfig, RunConfig,
         values::{AddressMask, Label},
     },
     core::{
@@ -112,16 +112,8 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     ));
     let pods = capture.pods.clone();
     let (pipeline, watcher) = capture.into_parts();
-    let mut counts = Counts {
-        state: Arc::clone(&state),
-        // Never 0: series counted before the first tick would look idle since boot.
-        now_ns: monotonic_ns(),
-        next_expiry_ns: 0,
-        pods,
-        logs: otlp.as_ref().and_then(Otlp::logs),
-        client_address: config.capture.client_address,
-        labels: config.capture.labels.clone(),
-    };
+    let logs = otlp.as_ref().and_then(Otlp::logs);
+    let mut counts = Counts::new(Arc::clone(&state), pods, logs, &config.capture);
     let captured = pipeline.run(&mut counts, &stop);
     drop(watcher);
     drop(counts);
@@ -158,7 +150,7 @@ async fn stopped(stop: Arc<AtomicBool>) {
 }
 
 /// Keeps what the watcher tells in `resumetry_libraries_attached` and `resumetry_probe_…`.
-fn reporter(state: Arc<State>) -> Reporter {
+pub(super) fn reporter(state: Arc<State>) -> Reporter {
     let mut attached = BTreeMap::new();
     Box::new(move |report| {
         let event = match report {
@@ -183,7 +175,7 @@ fn reporter(state: Arc<State>) -> Reporter {
 }
 
 /// Counts records, and passes on how the pipeline is doing.
-struct Counts {
+pub(super) struct Counts {
     state: Arc<State>,
     now_ns: u64,
     next_expiry_ns: u64,
@@ -194,6 +186,26 @@ struct Counts {
     /// How much of clients' addresses the page shows.
     client_address: AddressMask,
     labels: Vec<Label>,
+}
+
+impl Counts {
+    pub(super) fn new(
+        state: Arc<State>,
+        pods: Option<Arc<PodTable>>,
+        logs: Option<LogQueue>,
+        capture: &CaptureConfig,
+    ) -> Self {
+        Self {
+            state,
+            // Never 0: series counted before the first tick would look idle since boot.
+            now_ns: monotonic_ns(),
+            next_expiry_ns: 0,
+            pods,
+            logs,
+            client_address: capture.client_address,
+            labels: capture.labels.clone(),
+        }
+    }
 }
 
 impl Consumer for Counts {

@@ -28,6 +28,13 @@ fn trace_config(arguments: &[&str]) -> TraceConfig {
     }
 }
 
+fn top_config(arguments: &[&str]) -> TopConfig {
+    match command(&[&["top"], arguments].concat()) {
+        Ok(Command::Top(config)) => *config,
+        other => panic!("{other:?}"),
+    }
+}
+
 /// A configuration file that goes away with the test.
 struct TempFile(PathBuf);
 
@@ -94,6 +101,7 @@ const EVERY_KEY: &[(&str, &str)] = &[
     ("handshake-calls", "25"),
     ("handshake-timeout", "\"5s\""),
     ("histogram-server-names", "3"),
+    ("interval", "\"2s\""),
     ("key-max-age", "\"12h\""),
     ("kubeconfig", "\"/etc/kubelet.conf\""),
     ("kubernetes-node", "\"node-1\""),
@@ -192,7 +200,7 @@ fn every_flag_has_its_key_and_the_key_reaches_the_configuration() {
     assert_eq!(
         trace_config(&["--config", file.path()]),
         TraceConfig {
-            capture,
+            capture: capture.clone(),
             format: Format::Json,
             filter: Filter {
                 server_name: Some("*.example.com".parse().unwrap()),
@@ -204,6 +212,16 @@ fn every_flag_has_its_key_and_the_key_reaches_the_configuration() {
             verify: Some(ServerLog {
                 path: "/var/log/nginx/resumetry.log".into(),
             }),
+            color: Color::Always,
+        }
+    );
+    assert_eq!(
+        top_config(&["--config", file.path()]),
+        TopConfig {
+            capture,
+            interval: Duration::from_secs(2),
+            quota_target: 85,
+            key_max_age: Duration::from_secs(43_200),
             color: Color::Always,
         }
     );
@@ -235,6 +253,8 @@ fn defaults_apply_where_nothing_is_given() {
     assert_eq!(config.capture.handshake_timeout, Duration::from_secs(30));
     assert_eq!(config.capture.client_address, AddressMask::Full);
     assert_eq!(trace_config(&[]).filter, Filter::default());
+    assert_eq!(top_config(&[]).interval, Duration::from_secs(1));
+    assert_eq!(top_config(&[]).capture, trace_config(&[]).capture);
 }
 
 #[test]
@@ -434,6 +454,10 @@ fn settings_that_contradict_each_other_are_refused() {
         expect!["handshake-timeout: 3600s is too long, the most is 600s"],
     );
     refused(
+        &["top", "--interval", "100ms"],
+        expect!["interval: 100ms is too short; the least is 500ms"],
+    );
+    refused(
         &["run", "--max-server-names", "0"],
         expect!["max-server-names: 0 would put every name under `_other`; the least is 1"],
     );
@@ -453,7 +477,7 @@ fn wrong_usage_exits_with_two() {
         &["trace", "--result", "maybe"],
         &["run", "--label", "result=x"],
         &["run", "--handshake-timeout", "30"],
-        &["top"],
+        &["tops"],
         &[],
     ] {
         let error = Cli::try_parse_from([&["resumetry"], arguments].concat()).unwrap_err();

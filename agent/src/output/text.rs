@@ -260,7 +260,7 @@ fn short_cipher(name: &str) -> &str {
 }
 
 /// Three to four digits and the unit in which they say most.
-fn span(nanoseconds: u64) -> String {
+pub(crate) fn span(nanoseconds: u64) -> String {
     match nanoseconds {
         0..1_000_000 => format!("{} us", nanoseconds / 1_000),
         1_000_000..10_000_000 => format!("{:.2} ms", nanoseconds as f64 / 1e6),
