@@ -129,16 +129,26 @@ fn ticket_key(sample: &KeySample, now_ns: u64) -> TicketKey {
     }
 }
 
+/// What was measured in one service.
+#[derive(Default)]
+struct Measured {
+    /// Matched gaps, seconds.
+    waits: Vec<f64>,
+    /// Number and sum (nanoseconds) of CPU times, of full and of resumed handshakes.
+    cpu: [(u64, u64); 2],
+}
+
 /// What resuming spares in each service: means over its versions and transports.
 fn costs(gaps: &[GapSample], cpu: &[Sample<DurationKey, Histogram>]) -> Vec<Cost> {
-    let mut costs: BTreeMap<(String, bool), (Vec<f64>, [(u64, u64); 2])> = BTreeMap::new();
+    let mut costs: BTreeMap<(String, bool), Measured> = BTreeMap::new();
     for gap in gaps {
         if let Some(ns) = gap.matched_ns {
             let key = (
                 gap.service.name.clone(),
                 gap.key.common.role == Role::Client,
             );
-            costs.entry(key).or_default().0.push(ns.max(0) as f64 / 1e9);
+            let measured = costs.entry(key).or_default();
+            measured.waits.push(ns.max(0) as f64 / 1e9);
         }
     }
     for sample in cpu {
@@ -151,13 +161,13 @@ fn costs(gaps: &[GapSample], cpu: &[Sample<DurationKey, Histogram>]) -> Vec<Cost
             sample.service.name.clone(),
             sample.key.common.role == Role::Client,
         );
-        let (count, sum) = &mut costs.entry(key).or_default().1[kind];
+        let (count, sum) = &mut costs.entry(key).or_default().cpu[kind];
         *count += sample.value.count();
         *sum = sum.saturating_add(sample.value.sum_ns);
     }
     let costs = costs
         .into_iter()
-        .map(|((service, is_client), (waits, cpu))| {
+        .map(|((service, is_client), Measured { waits, cpu })| {
             let is_enough = cpu.iter().all(|(count, _)| *count >= MIN_MEASURED);
             let mean = |(count, sum): (u64, u64)| sum as f64 / count as f64 / 1e9;
             Cost {

@@ -159,7 +159,11 @@ impl State {
             reasons: reasons(&hour),
             parts: parts(&handshakes),
             findings: findings
-                .filter(|finding| finding.server_name.as_deref() == Some(server_name))
+                .filter(|finding| {
+                    let is_upstream = finding.id.starts_with("upstream_");
+                    finding.server_name.as_deref() == Some(server_name)
+                        && is_upstream == (role == Role::Client)
+                })
                 .collect(),
         })
     }

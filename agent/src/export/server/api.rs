@@ -186,18 +186,16 @@ fn follow(follower: Follower) -> impl Stream<Item = Result<Event, Infallible>> {
 
 impl Follower {
     async fn next(&mut self) -> Option<Event> {
-        loop {
-            tokio::select! {
-                () = sleep_until(self.until) => return None,
-                _ = self.overviews.tick() => return self.overview().await,
-                record = self.records.recv() => match record {
-                    Ok(record) => return Some(Event::default().event("handshake").data(record)),
-                    Err(RecvError::Lagged(count)) => {
-                        return Some(Event::default().event("skipped").data(count.to_string()));
-                    }
-                    Err(RecvError::Closed) => return None,
-                },
-            }
+        tokio::select! {
+            () = sleep_until(self.until) => None,
+            _ = self.overviews.tick() => self.overview().await,
+            record = self.records.recv() => match record {
+                Ok(record) => Some(Event::default().event("handshake").data(record)),
+                Err(RecvError::Lagged(count)) => {
+                    Some(Event::default().event("skipped").data(count.to_string()))
+                }
+                Err(RecvError::Closed) => None,
+            },
         }
     }
 
