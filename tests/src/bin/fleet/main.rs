@@ -9,13 +9,16 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
+use resumetry_tests::agent::binary;
 use resumetry_tests::site::Names;
 use resumetry_tests::wait;
+use serde_json::Value;
 
 use nodes::{Node, drive};
 use watch::Watch;
@@ -104,6 +107,12 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
     };
     chapter(watch, "all is well", pace, calm, &[], nobody)?;
 
+    let told = findings(nodes)?;
+    ensure!(
+        told.is_empty(),
+        "found between nodes that are alike: {told:?}"
+    );
+
     // A new key is known everywhere before it is used, and the old one after.
     let second = new_key()?;
     for node in nodes.iter_mut() {
@@ -121,6 +130,9 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
         &[],
         nobody,
     )?;
+
+    let told = findings(nodes)?;
+    ensure!(told.is_empty(), "found after a right rotation: {told:?}");
 
     let third = new_key()?;
     for node in &mut nodes[..last] {
@@ -140,6 +152,12 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
         &expected,
         |instance| instance.is_empty() || instance == odd,
     )?;
+    let told = findings(nodes)?;
+    println!("  found between the nodes: {told:?}");
+    let missing = told.iter().any(|(id, evidence)| {
+        id == "key_not_distributed" && evidence.contains(&format!("http://{odd} does not have it"))
+    });
+    ensure!(missing, "the missing key was not found: {told:?}");
     if arguments.short {
         return Ok(());
     }
@@ -175,6 +193,24 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
         &[],
         nobody,
     )
+}
+
+/// What `resumetry findings` tells of the nodes as a whole: rules and evidence.
+fn findings(nodes: &[Node]) -> Result<Vec<(String, String)>> {
+    let mut command = Command::new(binary());
+    command.args(["findings", "--format", "json"]);
+    for node in nodes {
+        command.args(["--url", &format!("http://{}", node.metrics())]);
+    }
+    let output = command.output()?;
+    let report: Value = serde_json::from_slice(&output.stdout)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    let all = report["findings"].as_array().into_iter().flatten();
+    let between = all.filter(|finding| finding["url"].is_null());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    Ok(between
+        .map(|finding| (text(&finding["id"]), text(&finding["evidence"])))
+        .collect())
 }
 
 /// Lets time pass, and holds what fired against what should have.
