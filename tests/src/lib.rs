@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod apache;
 pub mod asks;
+pub mod browser;
 pub mod certs;
 pub mod cgroup;
 pub mod client;

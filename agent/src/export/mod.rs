@@ -13,6 +13,7 @@ mod metrics_self;
 pub mod otlp;
 mod page;
 mod process;
+mod quota;
 pub mod server;
 mod view;
 pub mod web;

@@ -1,206 +1,223 @@
-//! The built-in page: quota per server name, without scripts or anything from elsewhere.
+//! The built-in page: files that are part of the binary, so that it needs no other service, no build
+//! step and no network. What they show they ask of `/api/v1`.
 
-use serde::Serialize;
-use std::fmt::{self, Write};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io::Write;
+use std::sync::LazyLock;
 
-use crate::core::aggregate::Quota;
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
 
-/// One row of `/api/v1/quota`.
-#[derive(Debug, Serialize)]
-struct Row<'a> {
-    server_name: &'a str,
-    role: &'static str,
-    full: u64,
-    resumed: u64,
-    failed: u64,
-    /// Completed handshakes in which the client offered to resume.
-    offered: u64,
-    /// Resumed over completed handshakes; null where none completed.
-    resumption_quota: Option<f64>,
+use super::compression;
+
+/// Nothing from elsewhere, nothing inline: whatever a ClientHello brings onto the page cannot run.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+                      img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+/// One file of the page.
+struct File {
+    name: &'static str,
+    content_type: &'static str,
+    bytes: &'static [u8],
+    /// Made when the file is first asked for.
+    made: LazyLock<Made, Box<dyn FnOnce() -> Made + Send>>,
 }
 
-impl<'a> From<&'a Quota> for Row<'a> {
-    fn from(quota: &'a Quota) -> Self {
-        Row {
-            server_name: &quota.server_name,
-            role: quota.role.as_str(),
-            full: quota.full,
-            resumed: quota.resumed,
-            failed: quota.failed,
-            offered: quota.offered,
-            resumption_quota: quota.ratio(),
+/// What is made of a file once.
+struct Made {
+    /// Compressed; empty where that failed, and then it is served as it is.
+    packed: Vec<u8>,
+    /// `ETag`. It is weak, as one tag stands for the file in either form.
+    tag: String,
+}
+
+impl File {
+    fn new(name: &'static str, bytes: &'static [u8]) -> Self {
+        let content_type = match name.rsplit_once('.') {
+            Some((_, "js")) => "text/javascript; charset=utf-8",
+            Some((_, "css")) => "text/css; charset=utf-8",
+            Some((_, "html")) => "text/html; charset=utf-8",
+            _ => "text/plain; charset=utf-8",
+        };
+        Self {
+            name,
+            content_type,
+            bytes,
+            made: LazyLock::new(Box::new(|| Made::of(bytes))),
         }
     }
 }
 
-#[derive(Debug, Serialize)]
-struct Answer<'a> {
-    server_names: Vec<Row<'a>>,
-}
-
-/// `/api/v1/quota`.
-pub(super) fn json(quotas: &[Quota]) -> serde_json::Result<Vec<u8>> {
-    serde_json::to_vec(&Answer {
-        server_names: quotas.iter().map(Row::from).collect(),
-    })
-}
-
-const HEAD: &str = r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="refresh" content="30">
-<title>Resumetry: TLS resumption on this host</title>
-<style>
-:root { color-scheme: light dark; }
-body { font: 1rem/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 60rem; padding: 0 1rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; }
-caption { text-align: left; padding-bottom: .5rem; }
-th, td { padding: .3rem .8rem; border-bottom: 1px solid #8886; text-align: left; }
-th[scope=row] { font-weight: normal; overflow-wrap: anywhere; }
-.number { text-align: right; font-variant-numeric: tabular-nums; }
-</style>
-</head>
-<body>
-<main>
-<h1>TLS resumption on this host</h1>
-<p>Resumetry watches every TLS handshake of this host. The quota is the share of completed
-handshakes that resumed an earlier session.</p>
-"#;
-
-const TABLE_HEAD: &str = r#"<div class="scroll" role="region" aria-label="Quota per server name" tabindex="0">
-<table>
-<caption>Handshakes per server name, busiest first. <code>_none</code> is no server name,
-<code>_other</code> all names that are not among the busiest.</caption>
-<thead><tr>
-<th scope="col">Server name</th><th scope="col">Role</th>
-<th scope="col" class="number">Quota</th><th scope="col" class="number">Resumed</th>
-<th scope="col" class="number">Full</th><th scope="col" class="number">Failed</th>
-<th scope="col" class="number">Offered to resume</th>
-</tr></thead>
-<tbody>
-"#;
-
-const FOOT: &str = r#"<p><a href="/metrics">Metrics</a>, <a href="/api/v1/quota">this table as JSON</a>,
-<a href="/readyz">readiness</a></p>
-</main>
-</body>
-</html>
-"#;
-
-/// `/`: `trouble` is why the agent is not ready.
-pub(super) fn html(quotas: &[Quota], trouble: Option<&str>) -> Result<String, fmt::Error> {
-    let mut page = String::from(HEAD);
-    if let Some(trouble) = trouble {
-        writeln!(
-            page,
-            "<p role=\"status\"><strong>Not ready:</strong> {}</p>",
-            Escaped(trouble)
-        )?;
-    }
-    if quotas.is_empty() {
-        page.push_str("<p>No handshake seen so far.</p>\n");
-    } else {
-        page.push_str(TABLE_HEAD);
-        for quota in quotas {
-            row(&mut page, quota)?;
+impl Made {
+    fn of(bytes: &[u8]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        bytes.hash(&mut hasher);
+        Self {
+            packed: compression::gzip(|out| out.write_all(bytes)).unwrap_or_default(),
+            tag: format!("W/\"{:016x}\"", hasher.finish()),
         }
-        page.push_str("</tbody>\n</table>\n</div>\n");
     }
-    page.push_str(FOOT);
-    Ok(page)
 }
 
-fn row(page: &mut String, quota: &Quota) -> fmt::Result {
-    let name = Escaped(&quota.server_name);
-    write!(
-        page,
-        "<tr><th scope=\"row\">{name}</th><td>{}</td>",
-        quota.role.as_str()
-    )?;
-    match quota.ratio() {
-        // Cut, not rounded: 100.0 % must mean that every one resumed.
-        Some(ratio) => write!(
-            page,
-            "<td class=\"number\">{:.1}&nbsp;%</td>",
-            (ratio * 1000.0).floor() / 10.0
-        )?,
-        None => page.push_str("<td class=\"number\">–</td>"),
-    }
-    for count in [quota.resumed, quota.full, quota.failed, quota.offered] {
-        write!(page, "<td class=\"number\">{count}</td>")?;
-    }
-    page.push_str("</tr>\n");
-    Ok(())
+/// The files of these names.
+macro_rules! files {
+    ($($name:literal),* $(,)?) => {
+        vec![$(File::new($name, include_bytes!(concat!("../../assets/page/", $name)))),*]
+    };
 }
 
-/// Text inside HTML, in elements and in quoted attributes.
-struct Escaped<'a>(&'a str);
+static INDEX: LazyLock<File> =
+    LazyLock::new(|| File::new("index.html", include_bytes!("../../assets/page/index.html")));
 
-impl fmt::Display for Escaped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for character in self.0.chars() {
-            match character {
-                '&' => f.write_str("&amp;")?,
-                '<' => f.write_str("&lt;")?,
-                '>' => f.write_str("&gt;")?,
-                '"' => f.write_str("&quot;")?,
-                '\'' => f.write_str("&#39;")?,
-                other => f.write_char(other)?,
-            }
-        }
-        Ok(())
+static FILES: LazyLock<Vec<File>> = LazyLock::new(|| {
+    files![
+        "api.js",
+        "chart.js",
+        "costs.js",
+        "dom.js",
+        "findings.js",
+        "format.js",
+        "health.js",
+        "history.js",
+        "keys.js",
+        "lifetimes.js",
+        "live.js",
+        "main.js",
+        "name.js",
+        "names.js",
+        "overview.js",
+        "page.css",
+        "reasons.js",
+        "table.js",
+        "uplot.LICENSE",
+        "uplot.css",
+        "uplot.js",
+        "words.js",
+    ]
+});
+
+/// `/`.
+pub(super) fn index(headers: &HeaderMap) -> Response {
+    let policy = [
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+    ];
+    (policy, respond(&INDEX, headers)).into_response()
+}
+
+/// `/assets/NAME`.
+pub(super) fn asset(name: &str, headers: &HeaderMap) -> Response {
+    match FILES.iter().find(|file| file.name == name) {
+        Some(file) => respond(file, headers),
+        None => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+fn respond(file: &'static File, headers: &HeaderMap) -> Response {
+    let made = &*file.made;
+    let common = [
+        // Kept, but asked for each time: another version of the agent has another page.
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::ETAG, made.tag.as_str()),
+        (header::VARY, "accept-encoding"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    ];
+    if is_known(&made.tag, headers) {
+        return (StatusCode::NOT_MODIFIED, common).into_response();
+    }
+    let content_type = [(header::CONTENT_TYPE, file.content_type)];
+    if compression::is_accepted(headers) && !made.packed.is_empty() {
+        let encoding = [(header::CONTENT_ENCODING, "gzip")];
+        return (common, encoding, content_type, &made.packed[..]).into_response();
+    }
+    (common, content_type, file.bytes).into_response()
+}
+
+/// Whether `If-None-Match` names this tag (RFC 9110, 13.1.2).
+fn is_known(tag: &str, headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::IF_NONE_MATCH).into_iter();
+    values
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|known| known.trim() == tag || known.trim() == "*")
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a panic is how a test says no")]
 
-    use super::*;
-    use crate::core::record::Role;
+    use std::fs;
 
-    fn quota(server_name: &str, full: u64, resumed: u64) -> Quota {
-        Quota {
-            server_name: server_name.into(),
-            role: Role::Server,
-            full,
-            resumed,
-            failed: 0,
-            offered: resumed,
+    use super::*;
+
+    /// Of the 200 kB that a browser may load before it shows something, the rest is for the figures.
+    const MOST_BYTES: usize = 160_000;
+
+    fn text(file: &File) -> &'static str {
+        std::str::from_utf8(file.bytes).unwrap()
+    }
+
+    #[test]
+    fn all_files_together_are_small() {
+        let bytes: usize = FILES.iter().map(|file| file.bytes.len()).sum();
+        assert!(bytes + INDEX.bytes.len() < MOST_BYTES, "{bytes}");
+    }
+
+    #[test]
+    fn every_file_of_the_directory_is_served() {
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/page");
+        for entry in fs::read_dir(directory).unwrap() {
+            let name = entry.unwrap().file_name().into_string().unwrap();
+            let is_served = name == INDEX.name || FILES.iter().any(|file| file.name == name);
+            assert!(is_served, "{name}");
         }
     }
 
     #[test]
-    fn escapes_names_and_reasons() {
-        let page = html(&[quota("<script>\"'&", 1, 0)], Some("<b>")).unwrap();
-        assert!(page.contains("&lt;script&gt;&quot;&#39;&amp;"));
-        assert!(page.contains("&lt;b&gt;"));
-        assert!(!page.contains("<script>") && !page.contains("<b>"));
+    fn what_files_ask_for_is_there() {
+        let has = |name: &str| FILES.iter().any(|file| file.name == name);
+        for file in FILES.iter().filter(|file| file.name.ends_with(".js")) {
+            for import in text(file).split(" from \"./").skip(1) {
+                let name = import.split('"').next().unwrap();
+                assert!(has(name), "{}: {name}", file.name);
+            }
+        }
+        for link in text(&INDEX).split("\"assets/").skip(1) {
+            let name = link.split('"').next().unwrap();
+            assert!(has(name), "{name}");
+        }
     }
 
     #[test]
-    fn almost_all_is_not_shown_as_all() {
-        assert!(
-            html(&[quota("a", 1, 9_999)], None)
-                .unwrap()
-                .contains("99.9&nbsp;%")
-        );
-        assert!(
-            html(&[quota("a", 0, 9_999)], None)
-                .unwrap()
-                .contains("100.0&nbsp;%")
-        );
-        assert!(html(&[quota("a", 0, 0)], None).unwrap().contains("–"));
+    fn nothing_is_inline_or_parsed_as_markup() {
+        let index = text(&INDEX);
+        for inline in ["<style", " style=", "<script>", " onclick="] {
+            assert!(!index.contains(inline), "{inline}");
+        }
+        for file in FILES.iter().filter(|file| file.name != "uplot.js") {
+            for parser in [
+                "innerHTML",
+                "outerHTML",
+                "insertAdjacentHTML",
+                "document.write",
+                "eval(",
+            ] {
+                assert!(!text(file).contains(parser), "{}: {parser}", file.name);
+            }
+        }
     }
 
     #[test]
-    fn json_has_null_where_nothing_completed() {
-        let answer =
-            String::from_utf8(json(&[quota("a", 0, 0), quota("b", 1, 3)]).unwrap()).unwrap();
-        assert!(answer.contains(r#""server_name":"a","role":"server","full":0,"resumed":0,"failed":0,"offered":0,"resumption_quota":null"#));
-        assert!(answer.contains(r#""resumption_quota":0.75"#), "{answer}");
+    fn a_tag_is_known_in_a_list_and_by_a_star() {
+        let asks = |value: &str| {
+            is_known(
+                "W/\"1\"",
+                &HeaderMap::from_iter([(header::IF_NONE_MATCH, value.parse().unwrap())]),
+            )
+        };
+        assert!(asks("W/\"0\", W/\"1\""));
+        assert!(asks("*"));
+        assert!(!asks("W/\"2\""));
+        assert!(!is_known("W/\"1\"", &HeaderMap::new()));
     }
 }

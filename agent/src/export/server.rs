@@ -1,4 +1,4 @@
-//! The HTTP server: `/metrics`, `/healthz`, `/readyz`, `/`, `/api/v1/*`.
+//! The HTTP server: `/metrics`, `/healthz`, `/readyz`, the page at `/`, `/api/v1/*`.
 //!
 //! Slow or hostile clients must do no harm: connections are few and short-lived, a request's head
 //! must come quickly and be small, its body is not read, and one scrape is encoded at a time.
@@ -210,6 +210,7 @@ struct Shared {
 fn router(state: Arc<State>, users: Option<Arc<Users>>) -> Router {
     let mut router = Router::new()
         .route("/", get(root))
+        .route("/assets/{name}", get(asset))
         .route("/metrics", get(metrics))
         .merge(api::router());
     if let Some(users) = users {
@@ -271,20 +272,12 @@ async fn metrics(extract::State(shared): extract::State<Shared>, headers: Header
     (vary, respond(format.content_type(), made)).into_response()
 }
 
-async fn root(extract::State(shared): extract::State<Shared>) -> Response {
-    let made = shared
-        .make(|state| {
-            let trouble = match state.readiness() {
-                Readiness::Ready => None,
-                Readiness::NotReady(reason) => Some(reason),
-            };
-            page::html(&state.quotas(), trouble.as_deref()).ok()
-        })
-        .await;
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; \
-                  frame-ancestors 'none'";
-    let headers = [(header::CONTENT_SECURITY_POLICY, policy)];
-    (headers, respond("text/html; charset=utf-8", made)).into_response()
+async fn root(headers: HeaderMap) -> Response {
+    page::index(&headers)
+}
+
+async fn asset(extract::Path(name): extract::Path<String>, headers: HeaderMap) -> Response {
+    page::asset(&name, &headers)
 }
 
 async fn healthz() -> &'static str {

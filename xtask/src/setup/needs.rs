@@ -83,7 +83,7 @@ const LINKER: [Need; 3] = [
     program("c++", "g++", "links bpf-linker with LLVM"),
 ];
 
-const TESTS: [Need; 33] = [
+const TESTS: [Need; 34] = [
     program("nginx", "nginx", "the server under test"),
     program("haproxy", "haproxy", "the second server under test"),
     // Not `apache2`, which would start a server of its own.
@@ -127,7 +127,16 @@ const TESTS: [Need; 33] = [
     program("pkg-config", "pkg-config", "finds libssl for them"),
     program("gcc", "gcc", "compiles them"),
     program("node", "nodejs", "a server that SSL_read drives"),
-    program("npm", "npm", "fetches schemas of Kubernetes operators"),
+    program(
+        "npm",
+        "npm",
+        "fetches schemas of Kubernetes operators, and what drives a browser",
+    ),
+    file(
+        "/usr/bin/chromium",
+        "chromium",
+        "a browser, which shows the built-in page",
+    ),
     program("python3", "python3", "a server on buffers in memory"),
     program("curl", "curl", "HTTP/1.1 and h2 clients"),
     program("bpftool", "bpftool", "looks for programs left behind"),

@@ -1,4 +1,5 @@
-//! What tests run from the npm registry, under `target/`: the schemas of Kubernetes operators.
+//! What tests run from the npm registry, under `target/`: the schemas of Kubernetes operators, and what
+//! drives the built-in page in a browser.
 
 use std::fs;
 use std::process::Command;
@@ -8,7 +9,12 @@ use anyhow::{Context, Result};
 use crate::shell;
 
 /// What decides what is installed, and what is run there.
-const FILES: [&str; 3] = ["package.json", "package-lock.json", "validate.mjs"];
+const FILES: [&str; 4] = [
+    "package.json",
+    "package-lock.json",
+    "page.mjs",
+    "validate.mjs",
+];
 
 /// Installs what `tests/node` names, when that changed.
 pub fn install() -> Result<()> {

@@ -19,7 +19,7 @@ use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
 use super::{Shared, respond};
 use crate::core::record::Role;
-use crate::export::{State, page};
+use crate::export::{State, quota};
 
 /// Those who may follow at a time.
 const FOLLOWERS: usize = 8;
@@ -71,7 +71,7 @@ async fn json<T: Serialize + 'static>(
 }
 
 async fn quota(extract::State(shared): extract::State<Shared>) -> Response {
-    let made = shared.make(|state| page::json(&state.quotas()).ok()).await;
+    let made = shared.make(|state| quota::json(&state.quotas()).ok()).await;
     respond(JSON, made)
 }
 

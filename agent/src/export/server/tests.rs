@@ -102,7 +102,6 @@ async fn says_why_it_is_not_ready_and_is_healthy_all_the_same() {
             .await
             .starts_with("HTTP/1.1 200")
     );
-    assert!(get(server.address, "/", "").await.contains("no cgroup2"));
 
     server.state.set_readiness(Readiness::Ready);
     assert!(
@@ -113,17 +112,43 @@ async fn says_why_it_is_not_ready_and_is_healthy_all_the_same() {
 }
 
 #[tokio::test]
-async fn page_and_json_show_the_quota_per_name() {
+async fn page_and_its_files_are_kept_and_asked_for_again() {
     let server = start(LIMITS).await;
     let page = get(server.address, "/", "").await;
     assert!(
-        page.contains("<th scope=\"row\">example.com</th>"),
+        page.contains("content-type: text/html; charset=utf-8\r\n"),
         "{page}"
     );
     assert!(
-        page.contains("content-security-policy: default-src 'none'"),
+        page.contains("content-security-policy: default-src 'none'; script-src 'self';"),
         "{page}"
     );
+    let file = get(server.address, "/assets/main.js", "").await;
+    assert!(file.starts_with("HTTP/1.1 200"), "{file}");
+    assert!(
+        file.contains("content-type: text/javascript; charset=utf-8\r\n"),
+        "{file}"
+    );
+    for (path, response) in [("/", page), ("/assets/main.js", file)] {
+        assert!(
+            response.contains("cache-control: no-cache\r\n"),
+            "{response}"
+        );
+        let tag = response.split("etag: ").nth(1).unwrap();
+        let tag = tag.split("\r\n").next().unwrap();
+        let again = get(server.address, path, &format!("If-None-Match: {tag}\r\n")).await;
+        assert!(again.starts_with("HTTP/1.1 304"), "{again}");
+        assert!(again.ends_with("\r\n\r\n"), "{again}");
+    }
+    for other in ["/assets/none.js", "/assets/", "/assets/..%2fopenapi.yaml"] {
+        let response = get(server.address, other, "").await;
+        assert!(response.starts_with("HTTP/1.1 404"), "{response}");
+    }
+}
+
+#[tokio::test]
+async fn json_shows_the_quota_per_name() {
+    let server = start(LIMITS).await;
     let json = get(server.address, "/api/v1/quota", "").await;
     let body = json.split_once("\r\n\r\n").unwrap().1;
     let value: serde_json::Value = serde_json::from_str(body).unwrap();

@@ -16,10 +16,10 @@ const PROTOBUF: &str = "Accept: application/vnd.google.protobuf;proto=io.prometh
                         encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;q=0.5,\
                         text/plain;version=0.0.4;q=0.3,*/*;q=0.2\r\n";
 
-async fn bytes(address: SocketAddr, headers: &str) -> (String, Vec<u8>) {
+async fn bytes(address: SocketAddr, path: &str, headers: &str) -> (String, Vec<u8>) {
     let mut stream = TcpStream::connect(address).await.unwrap();
     let request =
-        format!("GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{headers}\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut response = Vec::new();
     stream.read_to_end(&mut response).await.unwrap();
@@ -35,7 +35,7 @@ async fn bytes(address: SocketAddr, headers: &str) -> (String, Vec<u8>) {
 #[tokio::test]
 async fn protocol_buffers_are_for_those_who_prefer_them() {
     let server = start(LIMITS).await;
-    let (head, body) = bytes(server.address, PROTOBUF).await;
+    let (head, body) = bytes(server.address, "/metrics", PROTOBUF).await;
     assert!(
         head.contains("proto=io.prometheus.client.MetricFamily; encoding=delimited"),
         "{head}"
@@ -46,15 +46,15 @@ async fn protocol_buffers_are_for_those_who_prefer_them() {
     assert_eq!(body[2..4], [0x0a, u8::try_from(name.len()).unwrap()]);
 
     let other = PROTOBUF.replace("q=0.6", "q=0.1");
-    let (head, _) = bytes(server.address, &other).await;
+    let (head, _) = bytes(server.address, "/metrics", &other).await;
     assert!(head.contains("application/openmetrics-text"), "{head}");
 }
 
 #[tokio::test]
 async fn gzip_holds_what_is_sent_without_it() {
     let server = start(LIMITS).await;
-    let (_, plain) = bytes(server.address, "").await;
-    let (head, packed) = bytes(server.address, "Accept-Encoding: gzip\r\n").await;
+    let (_, plain) = bytes(server.address, "/metrics", "").await;
+    let (head, packed) = bytes(server.address, "/metrics", "Accept-Encoding: gzip\r\n").await;
     assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
     assert!(
         packed.len() * 3 < plain.len(),
@@ -73,6 +73,24 @@ async fn gzip_holds_what_is_sent_without_it() {
     };
     assert_eq!(own(&text), own(std::str::from_utf8(&plain).unwrap()));
     assert!(!own(&text).is_empty());
+}
+
+#[tokio::test]
+async fn the_page_is_compressed_for_those_who_ask() {
+    let server = start(LIMITS).await;
+    for path in ["/", "/assets/uplot.js"] {
+        let (_, plain) = bytes(server.address, path, "").await;
+        let (head, packed) = bytes(server.address, path, "Accept-Encoding: gzip\r\n").await;
+        assert!(head.contains("content-encoding: gzip\r\n"), "{head}");
+        assert!(head.contains("vary: accept-encoding\r\n"), "{head}");
+        assert_eq!(head.matches("content-type: ").count(), 1, "{head}");
+        assert!(packed.len() * 3 < plain.len() * 2, "{}", packed.len());
+        let mut unpacked = Vec::new();
+        flate2::read::GzDecoder::new(&packed[..])
+            .read_to_end(&mut unpacked)
+            .unwrap();
+        assert_eq!(unpacked, plain, "{path}");
+    }
 }
 
 /// A directory of its own, with what was given.
@@ -121,7 +139,7 @@ async fn metrics_need_a_password_and_probes_none() {
         &[("web.yml", &format!("basic_auth_users:\n  prom: {hash}\n"))],
     );
     let server = start_with_web(files.web().unwrap()).await;
-    for path in ["/metrics", "/", "/api/v1/quota"] {
+    for path in ["/metrics", "/", "/assets/main.js", "/api/v1/quota"] {
         let refused = get(server.address, path, "").await;
         assert!(refused.starts_with("HTTP/1.1 401"), "{refused}");
         assert!(
