@@ -5,6 +5,7 @@ tried; nothing where all is well.
 """
 
 import contextlib
+import gzip
 import json
 import sys
 import urllib.error
@@ -19,13 +20,17 @@ SSE = "text/event-stream"
 
 
 def ask(path):
-    """Status, type and body."""
+    """Status, type and body; compressed, as browsers ask for it."""
+    request = urllib.request.Request(BASE + path, headers={"Accept-Encoding": "gzip"})
     try:
-        answer = urllib.request.urlopen(BASE + path, timeout=20)
+        answer = urllib.request.urlopen(request, timeout=20)
     except urllib.error.HTTPError as error:
         answer = error
     with answer:
-        return answer.status, answer.headers.get_content_type(), answer.read().decode()
+        body = answer.read()
+        if answer.headers["Content-Encoding"] == "gzip":
+            body = gzip.decompress(body)
+        return answer.status, answer.headers.get_content_type(), body.decode()
 
 
 PAGE = yaml.safe_load(ask("/api/v1/openapi.yaml")[2])

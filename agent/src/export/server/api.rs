@@ -16,6 +16,7 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+use tower_http::compression::CompressionLayer;
 
 use super::{Shared, respond};
 use crate::core::record::Role;
@@ -60,6 +61,8 @@ pub(super) fn router() -> Router<Shared> {
         .route("/api/v1/quota", get(quota))
         .route("/api/v1/events", get(move |shared| events(shared, places)))
         .route("/api/v1/openapi.yaml", get(openapi))
+        // A thousand names shrink to a tenth; events go out as they come.
+        .layer(CompressionLayer::new())
 }
 
 async fn json<T: Serialize + 'static>(
