@@ -110,13 +110,6 @@ pub fn https(ports: [u16; 2], version: SslVersion, name: &str) -> Result<Vec<Mad
 /// Connections of rustls with early data, which the first server takes of its own tickets, and none of
 /// its twin's. Sessions that allow no early data are an error.
 pub fn early(ports: [u16; 2], authority: &Identity, name: &str) -> Result<Vec<Made>> {
-    let mut roots = RootCertStore::empty();
-    roots.add(CertificateDer::from(authority.certificate.to_der()?))?;
-    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.enable_early_data = true;
     let [port, twin] = ports;
     let mut made = Vec::new();
     for (ask, from) in [
@@ -125,9 +118,7 @@ pub fn early(ports: [u16; 2], authority: &Identity, name: &str) -> Result<Vec<Ma
         (Ask::Early, port),
     ] {
         // Without what is left of another server's.
-        let mut config = ClientConfig::clone(&config);
-        config.resumption = Resumption::in_memory_sessions(4);
-        let config = Arc::new(config);
+        let config = early_client(authority)?;
         ask_early(&config, from, name)?;
         let (local, resumed, accepted) = ask_early(&config, port, name)?;
         made.push(Made {
@@ -145,9 +136,22 @@ pub fn early(ports: [u16; 2], authority: &Identity, name: &str) -> Result<Vec<Ma
     Ok(made)
 }
 
+/// A client without any ticket, which sends early data where a ticket allows it.
+pub fn early_client(authority: &Identity) -> Result<Arc<ClientConfig>> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from(authority.certificate.to_der()?))?;
+    let mut config = ClientConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.enable_early_data = true;
+    config.resumption = Resumption::in_memory_sessions(4);
+    Ok(Arc::new(config))
+}
+
 /// A request, early where that is possible; the client's port, whether it resumed, and whether early data
 /// was accepted.
-fn ask_early(
+pub fn ask_early(
     config: &Arc<ClientConfig>,
     port: u16,
     name: &str,

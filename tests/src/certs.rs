@@ -1,10 +1,12 @@
 //! Throw-away certificates: one authority, server certificates signed by it, client certificates
 //! signed by it or by a stranger.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context, Result, ensure};
 use openssl::asn1::Asn1Time;
 use openssl::bn::{BigNum, MsbOption};
 use openssl::ec::{EcGroup, EcKey};
@@ -104,6 +106,48 @@ impl Identity {
         fs::write(&files.both, [certificate, key].concat())?;
         Ok(files)
     }
+}
+
+/// An OCSP response (DER) of this authority about a certificate, both in PEM, as a server can staple it: it
+/// says that the certificate is unknown, which takes no database.
+pub fn ocsp_response(authority: &Files, certificate: &Files, directory: &Path) -> Result<PathBuf> {
+    let [request, database, response] =
+        ["request.der", "database.txt", "response.der"].map(|name| directory.join(name));
+    fs::write(&database, "")?;
+    let run = |arguments: &[&dyn AsRef<OsStr>]| -> Result<()> {
+        let mut command = Command::new("openssl");
+        command.arg("ocsp").args(arguments);
+        let output = command.output().context("cannot run openssl")?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        ensure!(output.status.success(), "{command:?}: {said}");
+        Ok(())
+    };
+    let signer = &authority.certificate;
+    run(&[
+        &"-no_nonce",
+        &"-issuer",
+        signer,
+        &"-cert",
+        &certificate.certificate,
+        &"-reqout",
+        &request,
+    ])?;
+    run(&[
+        &"-index",
+        &database,
+        &"-CA",
+        signer,
+        &"-rsigner",
+        signer,
+        &"-rkey",
+        &authority.key,
+        &"-reqin",
+        &request,
+        &"-respout",
+        &response,
+        &"-noverify",
+    ])?;
+    Ok(response)
 }
 
 /// Where an [`Identity`] was written, PEM.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use openssl::ssl::{
     HandshakeError, Ssl, SslContext, SslMethod, SslOptions, SslSession, SslSessionCacheMode,
-    SslStream, SslVerifyMode, SslVersion,
+    SslStream, SslVerifyMode, SslVersion, StatusType,
 };
 use openssl::x509::X509;
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -62,6 +62,8 @@ pub struct Profile {
     /// Most bytes in one TCP segment from the client.
     pub segment: Option<usize>,
     pub proxy: Option<Proxy>,
+    /// Ask for a stapled OCSP response.
+    pub status: bool,
 }
 
 impl Default for Profile {
@@ -76,6 +78,7 @@ impl Default for Profile {
             authority: None,
             segment: None,
             proxy: None,
+            status: false,
         }
     }
 }
@@ -274,6 +277,9 @@ impl Client {
         let mut ssl = Ssl::new(&self.context)?;
         if let Some(name) = &self.profile.server_name {
             ssl.set_hostname(name)?;
+        }
+        if self.profile.status {
+            ssl.set_status_type(StatusType::OCSP)?;
         }
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
         if let (true, Some(session)) = (resume, session.as_ref()) {

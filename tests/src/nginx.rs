@@ -182,6 +182,21 @@ impl Nginx {
         Ok(())
     }
 
+    /// The same, and waits until no process is left that had them before.
+    pub fn renew(&self) -> Result<()> {
+        let before = self.workers()?;
+        self.reload()?;
+        let renewed = wait::until(Duration::from_secs(20), || {
+            self.workers().is_ok_and(|now| {
+                !now.is_empty() && now.iter().all(|worker| !before.contains(worker))
+            })
+        });
+        if !renewed {
+            bail!("nginx did not reload:\n{}", self.errors());
+        }
+        Ok(())
+    }
+
     /// The master's process id.
     pub fn pid(&self) -> u32 {
         self.process.id()
@@ -201,6 +216,19 @@ impl Nginx {
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
+}
+
+/// A copy of nginx in `directory` under a name of its own, by which the agent tells its service.
+pub fn program(directory: &Path, name: &str) -> Result<Command> {
+    let path = std::env::var_os("PATH").context("there is no PATH")?;
+    let original = std::env::split_paths(&path)
+        .chain(["/usr/sbin".into()])
+        .map(|directory| directory.join("nginx"))
+        .find(|path| path.is_file())
+        .context("cannot find nginx; is it installed?")?;
+    let copy = directory.join(name);
+    fs::copy(original, &copy)?;
+    Ok(Command::new(copy))
 }
 
 /// A ticket key file of 80 bytes (AES-256), as `ssl_session_ticket_key` wants it.
