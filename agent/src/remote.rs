@@ -15,6 +15,7 @@ use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 use hyper_util::rt::TokioExecutor;
+use percent_encoding::percent_decode_str;
 use rustls::crypto::ring;
 use rustls::{ClientConfig, RootCertStore};
 use serde::de::DeserializeOwned;
@@ -59,6 +60,7 @@ impl FromStr for AgentUrl {
             None => (None, authority.as_str()),
         };
         let authorization = user.map(|user| {
+            let user: Vec<u8> = percent_decode_str(user).collect();
             let mut value =
                 HeaderValue::try_from(format!("Basic {}", BASE64_STANDARD.encode(user)))
                     .map_err(|_| AgentUrlError)?;
@@ -207,6 +209,9 @@ mod tests {
         assert!(!format!("{url:?}").contains("secret"));
         let sent = url.authorization.unwrap();
         assert_eq!(sent.to_str().unwrap(), "Basic bWU6c2VjcmV0");
+        let escaped: AgentUrl = "http://me:p%40ss@node".parse().unwrap();
+        let sent = escaped.authorization.unwrap();
+        assert_eq!(sent.to_str().unwrap(), "Basic bWU6cEBzcw==");
     }
 
     #[test]

@@ -178,7 +178,9 @@ pub fn a_key_is_replaced(stage: &Stage) -> Result<()> {
 pub fn keys_in_quick_succession(stage: &Stage) -> Result<()> {
     let offer = Offer::new(SslVersion::TLS1_2, "hectic.findings.test");
     let keys = ticket_keys(&[&stage.key("hectic.key")?]);
+    // Less than the agent has been watching: it must have seen how long keys are used.
     let server = stage.tls(&[&offer.server_name])?.with(keys);
+    let server = server.with("ssl_session_timeout 5s;");
     let served = stage.serve("nginx-hectic", server)?;
     let mut tickets = fetch(served.port, &offer, 5)?;
     for _ in 0..2 {
@@ -220,95 +222,109 @@ pub fn a_key_for_two(stage: &Stage) -> Result<()> {
     Ok(())
 }
 
-/// Full handshakes with services of one name, each with what it has after the address of `listen` and as
-/// directives. Clients would like to speak HTTP/2; TLS 1.2 has the answer in the clear.
-fn ask_for_http2(
+/// What two servers of one name have after the address of `listen`, and as directives.
+const UNLIKE: [(&str, [(&str, &str); 2]); 4] = [
+    ("protocols.findings.test", [("ssl http2", ""), ("ssl", "")]),
+    (
+        "suites.findings.test",
+        [
+            ("ssl http2", "ssl_ciphers ECDHE+AES128;"),
+            ("ssl http2", "ssl_ciphers ECDHE+AES256;"),
+        ],
+    ),
+    (
+        "versions.findings.test",
+        [
+            ("ssl", "ssl_protocols TLSv1.2 TLSv1.3;"),
+            ("ssl", "ssl_protocols TLSv1.2;"),
+        ],
+    ),
+    (
+        "alike.findings.test",
+        [("ssl http2", ""), ("ssl http2", "")],
+    ),
+];
+
+/// Full handshakes with a server of this name and kind. Clients would like to speak HTTP/2, and TLS 1.3 where
+/// that is the question; TLS 1.2 has the answer in the clear.
+fn serve_and_ask(
     stage: &Stage,
+    service: &str,
     name: &str,
-    services: [(&str, &'static str, &str); 2],
+    (listen, directives): (&'static str, &str),
 ) -> Result<()> {
+    let mut server = stage.tls(&[name])?.with(directives);
+    server.listen = listen;
+    let served = stage.serve(service, server)?;
+    if directives.contains("ssl_protocols") {
+        let offer = Offer {
+            versions: (SslVersion::TLS1_2, SslVersion::TLS1_3),
+            ..Offer::new(SslVersion::TLS1_3, name)
+        };
+        fetch(served.port, &offer, SEEN)?;
+        return Ok(());
+    }
     let profile = Profile {
         alpn: Alpn::H2,
         ..of_version(Versions::Tls12, name)
     };
-    for (service, listen, directives) in services {
-        let mut server = stage.tls(&[name])?.with(directives);
-        server.listen = listen;
-        let served = stage.serve(service, server)?;
-        visit(served.port, &profile, SEEN, 1)?;
+    visit(served.port, &profile, SEEN, 1)
+}
+
+pub fn services_of_one_name(stage: &Stage) -> Result<()> {
+    for (name, kinds) in UNLIKE {
+        for (service, kind) in ["nginx-front", "nginx-back"].into_iter().zip(kinds) {
+            serve_and_ask(stage, service, name, kind)?;
+        }
     }
     Ok(())
 }
 
-pub fn http2_at_one_of_two(stage: &Stage) -> Result<()> {
-    let services = [("nginx-http2", "ssl http2", ""), ("nginx-http1", "ssl", "")];
-    ask_for_http2(stage, "protocols.findings.test", services)
-}
-
-pub fn suites_of_their_own(stage: &Stage) -> Result<()> {
-    let services = [
-        ("nginx-short", "ssl http2", "ssl_ciphers ECDHE+AES128;"),
-        ("nginx-long", "ssl http2", "ssl_ciphers ECDHE+AES256;"),
-    ];
-    ask_for_http2(stage, "suites.findings.test", services)
-}
-
-pub fn two_alike(stage: &Stage) -> Result<()> {
-    let services = [
-        ("nginx-left", "ssl http2", ""),
-        ("nginx-right", "ssl http2", ""),
-    ];
-    ask_for_http2(stage, "alike.findings.test", services)
-}
-
-pub fn tls13_at_one_of_two(stage: &Stage) -> Result<()> {
-    let name = "versions.findings.test";
-    let offer = Offer {
-        versions: (SslVersion::TLS1_2, SslVersion::TLS1_3),
-        ..Offer::new(SslVersion::TLS1_3, name)
-    };
-    for (service, versions) in [
-        ("nginx-modern", "TLSv1.2 TLSv1.3"),
-        ("nginx-behind", "TLSv1.2"),
-    ] {
-        let server = stage.tls(&[name])?;
-        let served = stage.serve(service, server.with(format!("ssl_protocols {versions};")))?;
-        fetch(served.port, &offer, SEEN)?;
+pub fn hosts_of_one_name(hosts: [&Stage; 2]) -> Result<()> {
+    for (name, kinds) in UNLIKE {
+        for (host, kind) in hosts.into_iter().zip(kinds) {
+            serve_and_ask(host, "nginx-web", name, kind)?;
+        }
     }
     Ok(())
 }
 
 pub fn early_data(stage: &Stage) -> Result<()> {
     const TIMES: usize = 12;
-    let [taken, refused] = ["early.findings.test", "late.findings.test"];
-    let server = || {
-        let server = stage.tls(&[taken, refused])?;
-        anyhow::Ok(server.with("ssl_early_data on;"))
-    };
-    // Each has a key of its own.
-    let servers = [server()?, server()?];
-    let [port, twin] = servers.each_ref().map(|server| server.port);
-    stage.serve_with("nginx-early", "", &servers)?;
-    for _ in 0..TIMES {
-        for (name, from, accepted) in [(taken, port, true), (refused, twin, false)] {
+    const ON: &str = "ssl_early_data on;";
+    for (service, name, is_taken) in [
+        ("nginx-early", "early.findings.test", true),
+        ("nginx-late", "late.findings.test", false),
+    ] {
+        let key = stage.key(&format!("{service}.key"))?;
+        let server = stage.tls(&[name])?.with(ticket_keys(&[&key])).with(ON);
+        let served = stage.serve(service, server)?;
+        let clients = (0..TIMES).map(|_| {
             let client = early_client(&stage.authority)?;
-            ask_early(&client, from, name)?;
-            let (_, _, answer) = ask_early(&client, port, name)?;
-            ensure!(
-                answer == Some(accepted),
-                "the fixtures: {answer:?} for {name}"
-            );
+            ask_early(&client, served.port, name)?;
+            Ok(client)
+        });
+        let clients = clients.collect::<Result<Vec<_>>>()?;
+        if !is_taken {
+            let config = served.nginx.directory().join("nginx.conf");
+            let text = fs::read_to_string(&config)?;
+            fs::write(config, text.replace(ON, ""))?;
+            served.nginx.renew()?;
+        }
+        for client in &clients {
+            let (_, _, answer) = ask_early(client, served.port, name)?;
+            ensure!(answer == Some(is_taken), "the fixtures: {answer:?}");
         }
     }
-    // A server of QUIC whose keys are not those of the tickets, as after a restart, refuses all.
+    // Over QUIC it is taken for both.
     let start = || Quinn::start(&stage.authority, &stage.identity, true);
-    let (before, after) = (stage.judge.inside(start)?, stage.judge.inside(start)?);
-    for name in [taken, refused] {
+    let quic = stage.judge.inside(start)?;
+    for name in ["early.findings.test", "late.findings.test"] {
         for _ in 0..TIMES {
-            let client = before.client(true)?;
-            before.connect(&client, name, 1)?;
-            let answers = after.connect(&client, name, 1)?;
-            ensure!(answers == [Some(false)], "the fixtures: {answers:?}");
+            let client = quic.client(true)?;
+            quic.connect(&client, name, 1)?;
+            let answers = quic.connect(&client, name, 1)?;
+            ensure!(answers == [Some(true)], "the fixtures: {answers:?}");
         }
     }
     Ok(())

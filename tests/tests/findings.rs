@@ -68,11 +68,6 @@ const SCENARIOS: &[Scenario] = &[
         play: faults::a_key_is_replaced,
     },
     Scenario {
-        what: "a key is replaced again and again",
-        raises: &[("key_rotated_too_fast", "", "nginx-hectic")],
-        play: faults::keys_in_quick_succession,
-    },
-    Scenario {
         what: "a key of zeros, and one of random bytes",
         raises: &[("key_weak", "", "nginx-zeros")],
         play: faults::a_key_of_zeros,
@@ -83,30 +78,15 @@ const SCENARIOS: &[Scenario] = &[
         play: faults::a_key_for_two,
     },
     Scenario {
-        what: "HTTP/2 at one of two services",
-        raises: &[("alpn_differs", "protocols.findings.test", "")],
-        play: faults::http2_at_one_of_two,
-    },
-    Scenario {
-        what: "a suite of its own at one of two services",
-        raises: &[("cipher_differs", "suites.findings.test", "")],
-        play: faults::suites_of_their_own,
-    },
-    Scenario {
-        what: "TLS 1.3 at one of two services",
-        raises: &[("version_differs", "versions.findings.test", "")],
-        play: faults::tls13_at_one_of_two,
-    },
-    Scenario {
-        what: "two services alike",
+        what: "one name at two services, one behind the other, which may differ",
         raises: &[],
-        play: faults::two_alike,
+        play: faults::services_of_one_name,
     },
     Scenario {
-        what: "early data is taken over TCP and refused over QUIC, and refused over both",
+        what: "tickets over QUIC allow early data, which is refused over TCP, and taken",
         raises: &[
             ("early_data_accepted", "", "nginx-early"),
-            ("early_data_differs", "early.findings.test", ""),
+            ("early_data_differs", "late.findings.test", ""),
         ],
         play: faults::early_data,
     },
@@ -140,7 +120,11 @@ const SCENARIOS: &[Scenario] = &[
     },
     Scenario {
         what: "a proxy that does not resume, and one that does",
-        raises: &[("upstream_never_resumes", "", "nginx-oblivious")],
+        raises: &[(
+            "upstream_never_resumes",
+            "inner.findings.test",
+            "nginx-oblivious",
+        )],
         play: faults::proxies_that_resume_or_not,
     },
     Scenario {
@@ -151,6 +135,11 @@ const SCENARIOS: &[Scenario] = &[
             "nginx-opener",
         )],
         play: faults::proxies_that_keep_connections_or_not,
+    },
+    Scenario {
+        what: "a key is replaced again and again",
+        raises: &[("key_rotated_too_fast", "", "nginx-hectic")],
+        play: faults::keys_in_quick_succession,
     },
 ];
 
@@ -202,7 +191,15 @@ fn each_rule_is_raised_by_the_server_that_breaks_it_and_by_no_other() {
     stage.judge.finish().unwrap();
 }
 
-/// Those who add a rule shall add a scenario.
+/// Rules of which the other test has the scenarios.
+const BETWEEN_HOSTS: [&str; 4] = [
+    "key_not_distributed",
+    "alpn_differs",
+    "cipher_differs",
+    "version_differs",
+];
+
+/// Those who add a rule shall add a scenario. The host's clock is not for a test to change.
 #[test]
 fn each_rule_of_the_documentation_has_a_scenario() {
     let page = fs::read_to_string(repository().join("docs/findings.md")).unwrap();
@@ -212,8 +209,7 @@ fn each_rule_of_the_documentation_has_a_scenario() {
         .collect();
     let scenarios = SCENARIOS.iter().chain([&KEYS_IN_USE]);
     let raised = scenarios.flat_map(|scenario| scenario.raises.iter().map(|(id, ..)| *id));
-    // Of the host, which a test cannot change, and of several agents.
-    let raised: BTreeSet<&str> = raised.chain(["clock_off", "key_not_distributed"]).collect();
+    let raised: BTreeSet<&str> = raised.chain(["clock_off"]).chain(BETWEEN_HOSTS).collect();
     assert_eq!(documented, raised);
 }
 
@@ -260,6 +256,8 @@ fn agents_are_compared_and_what_to_do_is_told() {
     come_back(at_edge.port, &offer, &tickets, true).unwrap();
     come_back(at_sibling.port, &offer, &tickets, true).unwrap();
     come_back(at_origin.port, &offer, &tickets, false).unwrap();
+    // Clients go on to resume at the edge: the key is no old one.
+    come_back(at_edge.port, &offer, &tickets, true).unwrap();
 
     // The origin knows nothing of the edge's key.
     let finds = |hosts: [&Stage; 2], id: &str| {
@@ -311,6 +309,28 @@ fn agents_are_compared_and_what_to_do_is_told() {
     ];
     assert_eq!((found, code), (BTreeSet::from(expected), 0));
     assert!(between([&edge, &sibling]).0.is_empty());
+}
+
+#[test]
+fn hosts_that_serve_a_name_unlike_each_other_are_found() {
+    let one = Stage::new("node-1", &[]).unwrap();
+    let other = Stage::beside(&one, "node-2", &[]).unwrap();
+    faults::hosts_of_one_name([&one, &other]).unwrap();
+    let expected = [
+        ("alpn_differs", "protocols.findings.test"),
+        ("cipher_differs", "suites.findings.test"),
+        ("version_differs", "versions.findings.test"),
+    ];
+    let expected: BTreeSet<Subject> = expected
+        .into_iter()
+        .map(|(id, name)| Subject::new((id, name, "nginx-web")))
+        .collect();
+    let found = || -> BTreeSet<Subject> {
+        let found = between([&one, &other]).0;
+        found.iter().map(Finding::subject).collect()
+    };
+    wait::until(PATIENCE, || expected.is_subset(&found()));
+    assert_eq!(found(), expected, "{:#?}", between([&one, &other]).0);
 }
 
 #[test]

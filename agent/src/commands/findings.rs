@@ -7,7 +7,7 @@ use resumetry::config::{FindingsConfig, values::Format};
 use resumetry::core::findings::{Observations, compare, finding};
 use resumetry::core::view::{Findings, Lifetimes};
 use resumetry::output::findings::{Report, Told};
-use resumetry::remote::Remote;
+use resumetry::remote::{AgentUrl, Remote, RemoteError};
 
 use super::print;
 
@@ -23,7 +23,7 @@ pub fn findings(config: &FindingsConfig) -> anyhow::Result<ExitCode> {
         Format::Json => report.json().context("cannot write the report")? + "\n",
     };
     print(text.as_bytes())?;
-    Ok(match report.has_errors() {
+    Ok(match report.is_bad() {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
     })
@@ -34,17 +34,11 @@ async fn ask(config: &FindingsConfig) -> anyhow::Result<Report> {
     let mut report = Report::default();
     let mut hosts = Vec::new();
     for url in &config.urls {
-        let findings: Findings = remote.get(url, "/api/v1/findings").await?;
-        report.now_seconds = findings.timestamp_seconds;
-        report.add(url.to_string(), findings.findings);
-        if config.urls.len() > 1 {
-            let observed: Observations = remote.get(url, "/api/v1/observations").await?;
-            hosts.push((url.to_string(), observed));
-        }
-        if let Some(lifetime) = config.lifetime {
-            let path = format!("/api/v1/lifetimes?lifetime={}", lifetime.as_secs_f64());
-            let lifetimes: Lifetimes = remote.get(url, &path).await?;
-            report.foretell(url.to_string(), lifetimes.services);
+        match ask_one(&remote, url, config, &mut report).await {
+            Ok(observed) => hosts.extend(observed.map(|observed| (url.to_string(), observed))),
+            Err(error) if config.urls.len() == 1 => return Err(error.into()),
+            // The others have something to say.
+            Err(error) => report.fail(url.to_string(), error.to_string()),
         }
     }
     let now_seconds = report.now_seconds;
@@ -55,4 +49,25 @@ async fn ask(config: &FindingsConfig) -> anyhow::Result<Report> {
     }));
     report.sort();
     Ok(report)
+}
+
+/// Adds what one agent says; what it observed, where there are others to compare it with.
+async fn ask_one(
+    remote: &Remote,
+    url: &AgentUrl,
+    config: &FindingsConfig,
+    report: &mut Report,
+) -> Result<Option<Observations>, RemoteError> {
+    let findings: Findings = remote.get(url, "/api/v1/findings").await?;
+    if let Some(lifetime) = config.lifetime {
+        let path = format!("/api/v1/lifetimes?lifetime={}", lifetime.as_secs_f64());
+        let lifetimes: Lifetimes = remote.get(url, &path).await?;
+        report.foretell(url.to_string(), lifetimes.services);
+    }
+    let observed = match config.urls.len() {
+        1 => None,
+        _ => Some(remote.get(url, "/api/v1/observations").await?),
+    };
+    report.add(url.to_string(), findings);
+    Ok(observed)
 }

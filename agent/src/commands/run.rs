@@ -80,6 +80,9 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         target: f64::from(config.quota_target) / 100.0,
         key_age_seconds: config.key_max_age.as_secs_f64(),
     }));
+    // Before anybody can ask.
+    state.set_wall_offset(wall_offset_ns());
+    state.set_now(monotonic_ns());
     let server = runtime.spawn(serve(
         listener,
         web,

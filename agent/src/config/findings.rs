@@ -28,7 +28,7 @@ impl FindingsConfig {
         for text in args.url {
             let url = text
                 .parse()
-                .map_err(|error| ConfigError::AgentUrl(text.clone(), error))?;
+                .map_err(|error| ConfigError::AgentUrl(without_password(&text), error))?;
             if !urls.contains(&url) {
                 urls.push(url);
             }
@@ -47,5 +47,24 @@ impl FindingsConfig {
             advice: args.advice,
             lifetime: args.lifetime.map(|span| span.0),
         })
+    }
+}
+
+/// What a message may show of a text that was meant as an address.
+fn without_password(text: &str) -> String {
+    match text.rsplit_once('@') {
+        Some((_, place)) => format!("…@{place}"),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_in_a_wrong_address_is_not_shown() {
+        assert_eq!(without_password("https://me:se/cret@node?x"), "…@node?x");
+        assert_eq!(without_password("node:9650"), "node:9650");
     }
 }

@@ -17,6 +17,9 @@ use super::view::Lifetime;
 /// Returns of known age below which nothing is predicted.
 const MIN_RETURNS: u64 = 20;
 
+/// Of all handshakes, a version of which nothing is known that does not matter.
+const SMALL: f64 = 0.1;
+
 /// 95 % of a normal distribution lie within so many standard deviations.
 const DEVIATIONS: f64 = 1.96;
 
@@ -59,9 +62,17 @@ struct Expected {
 /// What the quota of a service would be with tickets that live `seconds`.
 pub fn predict(returns: &Returns, seconds: f64) -> Lifetime {
     let today = returns.lifetime_ns.map(|ns| ns as f64 / 1e9);
+    let count = |kind: &Kind| (kind.full + kind.resumed) as f64;
+    let small = (count(&returns.tls12) + count(&returns.tls13)) * SMALL;
     let parts = [
-        expected(&returns.tls12, renews(&returns.tls12), today, seconds),
-        expected(&returns.tls13, true, today, seconds),
+        expected(
+            &returns.tls12,
+            renews(&returns.tls12),
+            today,
+            seconds,
+            small,
+        ),
+        expected(&returns.tls13, true, today, seconds, small),
     ];
     let nothing = Lifetime {
         lifetime_seconds: seconds,
@@ -101,25 +112,33 @@ fn renews(kind: &Kind) -> bool {
     kind.renewed * 2 > kind.resumed
 }
 
-/// `None` where too little is known.
-fn expected(kind: &Kind, renews: bool, today: Option<f64>, seconds: f64) -> Option<Expected> {
+/// `None` where too little is known of more than `most` handshakes.
+fn expected(
+    kind: &Kind,
+    renews: bool,
+    today: Option<f64>,
+    seconds: f64,
+    most: f64,
+) -> Option<Expected> {
     let completed = (kind.full + kind.resumed) as f64;
     if kind.full + kind.resumed == 0 {
         return Some(Expected::default());
     }
     let known = kind.accepted.count();
+    let is_longer = today.is_none_or(|today| seconds > today);
     if known < MIN_RETURNS {
-        return None;
+        // A small part stays as it is today.
+        return (completed <= most).then(|| Expected {
+            completed,
+            resumed: kind.resumed as f64,
+            unseen: if is_longer { kind.full as f64 } else { 0.0 },
+            ..Expected::default()
+        });
     }
     // Ages are known of some of those that resumed; they stand for all.
     let resumed = kind.resumed as f64;
     let share = (kind.accepted.not_above(seconds) / known as f64).min(1.0);
     let within = resumed * share;
-    let is_longer = today.is_some_and(|today| seconds > today)
-        || kind
-            .accepted
-            .greatest()
-            .is_some_and(|greatest| seconds > greatest);
     let late = if is_longer {
         kind.expired.not_above(seconds)
     } else {
@@ -149,7 +168,7 @@ fn expected(kind: &Kind, renews: bool, today: Option<f64>, seconds: f64) -> Opti
         } else {
             0.0
         },
-        is_blind: is_blind && today.is_none_or(|today| seconds > today),
+        is_blind,
     })
 }
 

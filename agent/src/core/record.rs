@@ -253,6 +253,10 @@ pub struct Handshake {
     pub ocsp_stapled: Option<bool>,
     /// The client asked for a stapled OCSP response (RFC 6066, 8).
     pub asks_for_status: bool,
+    /// The client understands tickets of TLS 1.2 (RFC 5077), whether it offers one or not.
+    pub takes_tickets: bool,
+    /// The client would speak TLS 1.3.
+    pub offers_tls13: bool,
     /// The client would take an ECDSA certificate up to TLS 1.2.
     pub offers_ecdsa: bool,
 

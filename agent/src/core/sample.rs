@@ -34,6 +34,8 @@ pub(crate) fn resumed() -> Handshake {
         certificate_chain_bytes: None,
         ocsp_stapled: None,
         asks_for_status: false,
+        takes_tickets: true,
+        offers_tls13: true,
         offers_ecdsa: false,
         offered: Method::Psk,
         method: Method::Psk,

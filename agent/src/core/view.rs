@@ -229,6 +229,8 @@ pub struct Finding {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Findings {
     pub timestamp_seconds: f64,
+    /// Completed handshakes of the last hour that were judged.
+    pub completed: u64,
     pub findings: Vec<Finding>,
 }
 

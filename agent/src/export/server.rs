@@ -93,7 +93,9 @@ struct Limits {
     head: Duration,
     /// A connection ends after the response that it is in by then.
     age: Duration,
-    /// How long that response, or those at shutdown, may still take.
+    /// How long that response may still take.
+    response: Duration,
+    /// How long responses at shutdown may still take.
     grace: Duration,
 }
 
@@ -102,6 +104,8 @@ const LIMITS: Limits = Limits {
     per_peer: 16,
     head: Duration::from_secs(5),
     age: Duration::from_secs(15),
+    // Events may just have begun.
+    response: api::LENGTH.saturating_add(Duration::from_secs(3)),
     grace: Duration::from_secs(3),
 };
 
@@ -189,12 +193,19 @@ async fn connection(
         .max_buf_size(MAX_HEAD_BYTES)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut connection = pin!(connection);
-    tokio::select! {
+    let is_aged = tokio::select! {
         _ = connection.as_mut() => return,
-        _ = stopped.wait_for(|stopped| *stopped) => {}
-        () = sleep(limits.age) => {}
-    }
+        _ = stopped.wait_for(|stopped| *stopped) => false,
+        () = sleep(limits.age) => true,
+    };
     connection.as_mut().graceful_shutdown();
+    if is_aged {
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            _ = stopped.wait_for(|stopped| *stopped) => {}
+            () = sleep(limits.response) => return,
+        }
+    }
     let _ = timeout(limits.grace, connection).await;
 }
 

@@ -79,7 +79,7 @@ impl State {
             let names = aggregator.names();
             let mut handshakes = Vec::new();
             aggregator.samples(&names, |set| &set.handshakes, &mut handshakes);
-            let hours = aggregator.hours();
+            let hours = aggregator.hours(|hour| hour.sum(moment.now_ns));
             let mut medians = Medians::default();
             // Histograms are large: those of one name after the other.
             for name in &names {
@@ -94,9 +94,7 @@ impl State {
         let mut sums: BTreeMap<(&str, Role), Counted> = BTreeMap::new();
         for hour in &hours {
             let key = (&*hour.server_name, hour.key.role);
-            sums.entry(key)
-                .or_default()
-                .add(&hour.value.sum(moment.now_ns));
+            sums.entry(key).or_default().add(&hour.value);
         }
         let rows = Quota::of(&handshakes).into_iter().map(|quota| NameRow {
             hour: sums.get(&(&*quota.server_name, quota.role)).map(counts),
@@ -189,9 +187,11 @@ impl State {
     /// What stands, worst first.
     pub fn findings(&self) -> Findings {
         let moment = self.moment();
+        let judged = lock(&self.findings);
         Findings {
             timestamp_seconds: moment.unix(moment.now_ns),
-            findings: lock(&self.findings).found.clone(),
+            completed: judged.completed,
+            findings: judged.found.clone(),
         }
     }
 

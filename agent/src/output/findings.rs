@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::config::values::Advice as Wanted;
-use crate::core::view::{Advice, Effect, Finding, LifetimesOfService};
+use crate::core::view::{Advice, Effect, Finding, Findings, LifetimesOfService};
 
 /// A finding, and who told of it.
 #[derive(Debug, Serialize)]
@@ -34,18 +34,39 @@ pub struct Report {
     pub told: Vec<Told>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     lifetimes: Vec<Foretold>,
+    /// Agents that did not answer.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    failed: Vec<Failed>,
+    /// Handshakes of the last hour that were judged.
+    completed: u64,
     #[serde(skip)]
     agents: usize,
 }
 
+/// An agent that did not answer.
+#[derive(Debug, Serialize)]
+struct Failed {
+    url: String,
+    reason: String,
+}
+
 impl Report {
     /// Adds what an agent found.
-    pub fn add(&mut self, url: String, findings: Vec<Finding>) {
+    pub fn add(&mut self, url: String, findings: Findings) {
         self.agents += 1;
-        self.told.extend(findings.into_iter().map(|finding| Told {
+        self.completed += findings.completed;
+        self.now_seconds = self.now_seconds.max(findings.timestamp_seconds);
+        let found = findings.findings.into_iter();
+        self.told.extend(found.map(|finding| Told {
             url: Some(url.clone()),
             finding,
         }));
+    }
+
+    /// Notes that an agent did not answer.
+    pub fn fail(&mut self, url: String, reason: String) {
+        self.agents += 1;
+        self.failed.push(Failed { url, reason });
     }
 
     /// Adds what an agent foretells.
@@ -67,8 +88,12 @@ impl Report {
         self.told.sort_by_key(rank);
     }
 
-    /// Whether something must be done now.
-    pub fn has_errors(&self) -> bool {
+    /// Whether something must be done now, or could not be asked.
+    pub fn is_bad(&self) -> bool {
+        !self.failed.is_empty() || self.has_errors()
+    }
+
+    fn has_errors(&self) -> bool {
         self.told
             .iter()
             .any(|told| told.finding.severity == "error")
@@ -89,10 +114,24 @@ impl Report {
     }
 
     fn write(&self, out: &mut String, wanted: Option<Wanted>) -> fmt::Result {
-        if self.told.is_empty() {
+        for failed in &self.failed {
             writeln!(
                 out,
-                "No finding: nothing that was seen in the last hour breaks a rule."
+                "{} is not among these: {}\n",
+                failed.url, failed.reason
+            )?;
+        }
+        if self.completed == 0 {
+            writeln!(
+                out,
+                "No handshake was completed in the last hour (or since the agent started): there is \
+                 nothing to judge."
+            )?;
+        } else if self.told.is_empty() {
+            writeln!(
+                out,
+                "No finding: none of the {} handshakes of the last hour breaks a rule.",
+                self.completed
             )?;
         }
         for (index, told) in self.told.iter().enumerate() {
@@ -118,7 +157,9 @@ impl Report {
         writeln!(
             out,
             "{}: {} ({})",
-            finding.severity, finding.title, finding.id
+            printable(&finding.severity),
+            printable(&finding.title),
+            printable(&finding.id)
         )?;
         let subjects = [
             ("server name", &finding.server_name),
@@ -145,9 +186,14 @@ impl Report {
             .iter()
             .filter(|advice| is_wanted(advice, finding, wanted))
         {
-            writeln!(out, "  {}: {}", advice.server, advice.text)?;
+            writeln!(
+                out,
+                "  {}: {}",
+                printable(&advice.server),
+                printable(&advice.text)
+            )?;
             for line in advice.config.iter().flat_map(|config| config.lines()) {
-                writeln!(out, "      {line}")?;
+                writeln!(out, "      {}", printable(line))?;
             }
         }
         Ok(())

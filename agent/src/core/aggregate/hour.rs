@@ -70,16 +70,16 @@ counts! {
     Unknown = "unknown";
     /// Full ones up to TLS 1.2 in which the server gave something to resume by.
     Gave = "gave";
-    /// Full ones up to TLS 1.2 in which it gave nothing.
+    /// Full ones up to TLS 1.2 in which it gave nothing to a client that takes tickets.
     GaveNothing = "gave_nothing";
     /// Those whose number of tickets is known.
     TicketsKnown = "tickets_known";
     /// Their tickets.
     Tickets = "tickets";
-    /// Of TLS 1.3, where tickets are encrypted.
+    /// The client would speak TLS 1.3, and the server did.
     Tls13 = "tls13";
-    /// Of TLS 1.2.
-    Tls12 = "tls12";
+    /// The client would speak TLS 1.3, and the server chose an older version.
+    NotTls13 = "not_tls13";
     /// Of TLS 1.1 and older.
     TlsOld = "tls_old";
     /// With a cipher suite that lacks forward secrecy or authenticated encryption.
@@ -88,10 +88,12 @@ counts! {
     Http2 = "http2";
     /// The client offered HTTP/2 and did not get it.
     NotHttp2 = "not_http2";
-    /// Early data was accepted.
+    /// Resumed ones in which the client offered early data: a ticket of this server allowed it.
+    EarlyOffered = "early_offered";
+    /// Early data was accepted, as far as that is known; it is not over QUIC.
     EarlyAccepted = "early_accepted";
-    /// Early data was refused.
-    EarlyRejected = "early_rejected";
+    /// Early data was refused although the PSK was accepted.
+    EarlyRefused = "early_refused";
     /// Full ones up to TLS 1.2 whose client asked for a stapled OCSP response, and got one.
     Stapled = "stapled";
     /// Such ones that got none.
@@ -165,7 +167,7 @@ impl Counted {
         }
         let version = handshake.version.unwrap_or(0);
         self.count(Count::Tls13, version == TLS13);
-        self.count(Count::Tls12, version == TLS12);
+        self.count(Count::NotTls13, handshake.offers_tls13 && version != TLS13);
         self.count(Count::TlsOld, version != 0 && version < TLS12);
         if let Some(cipher) = handshake.cipher {
             self.count(Count::CipherOld, is_old(cipher));
@@ -181,8 +183,10 @@ impl Counted {
             self.count(Count::NotHttp2, speaks_http2 == Some(false));
         }
         let accepted = handshake.early_data_accepted;
+        let is_early = handshake.early_data_offered && handshake.resumed;
+        self.count(Count::EarlyOffered, is_early);
         self.count(Count::EarlyAccepted, accepted == Some(true));
-        self.count(Count::EarlyRejected, accepted == Some(false));
+        self.count(Count::EarlyRefused, is_early && accepted == Some(false));
         if outcome == Outcome::Full && version != 0 && version <= TLS12 {
             self.observe_certificate(handshake);
         }
@@ -191,7 +195,8 @@ impl Counted {
     /// Counts what is in the clear in a full handshake up to TLS 1.2.
     fn observe_certificate(&mut self, handshake: &Handshake) {
         self.count(Count::Gave, handshake.offers_resumption);
-        self.count(Count::GaveNothing, !handshake.offers_resumption);
+        let is_given_nothing = handshake.takes_tickets && !handshake.offers_resumption;
+        self.count(Count::GaveNothing, is_given_nothing);
         if handshake.asks_for_status {
             self.count(Count::Stapled, handshake.ocsp_stapled == Some(true));
             self.count(Count::NotStapled, handshake.ocsp_stapled == Some(false));
@@ -302,6 +307,9 @@ impl Hour {
     }
 
     fn select(&mut self, cipher: u16, minute: u64) {
+        if self.halved == 0 {
+            self.halved = minute;
+        }
         if minute >= self.halved + MINUTES as u64 {
             self.halved = minute;
             self.ciphers.iter_mut().for_each(|(_, count)| *count /= 2);
@@ -324,16 +332,14 @@ impl Hour {
         sum
     }
 
-    /// The newest minutes: so many, or as many as it takes to see so many completed handshakes.
-    pub fn newest(&self, now_ns: u64, minutes: u64, completed: u64) -> Counted {
+    /// The newest minutes, so many of them.
+    pub fn newest(&self, now_ns: u64, minutes: u64) -> Counted {
         let now = now_ns / MINUTE_NS;
         let mut sum = Counted::default();
-        for (number, counted) in self.minutes.last(now_ns).rev() {
-            if number + minutes <= now && sum.completed() >= completed {
-                break;
-            }
-            sum.add(counted);
-        }
+        let newest = self.minutes.last(now_ns);
+        newest
+            .filter(|(number, _)| number + minutes > now)
+            .for_each(|(_, counted)| sum.add(counted));
         sum
     }
 
@@ -429,7 +435,7 @@ mod tests {
     }
 
     #[test]
-    fn newest_minutes_reach_back_until_enough_was_seen() {
+    fn newest_minutes_are_as_many_as_asked_for() {
         let mut hour = Hour::default();
         for minute in 100..110 {
             for _ in 0..minute {
@@ -437,13 +443,9 @@ mod tests {
             }
         }
         let now = 109 * MINUTE_NS;
-        assert_eq!(hour.newest(now, 1, 50).completed(), 109);
-        assert_eq!(hour.newest(now, 1, 110).completed(), 109 + 108);
-        assert_eq!(hour.newest(now, 3, 1).completed(), 109 + 108 + 107);
-        assert_eq!(
-            hour.newest(now, 1, u64::MAX).completed(),
-            (100..110).sum::<u64>()
-        );
+        assert_eq!(hour.newest(now, 1).completed(), 109);
+        assert_eq!(hour.newest(now, 3).completed(), 109 + 108 + 107);
+        assert_eq!(hour.newest(now, 60).completed(), (100..110).sum::<u64>());
     }
 
     #[test]

@@ -16,7 +16,10 @@ pub const MAX_KEYS: usize = 32;
 /// Keys that a service only refused, and that wait for a place.
 const MAX_CLAIMS: usize = 256;
 
-/// Refusals after which a key that the service never issued or accepted gets a place.
+/// Nanoseconds.
+const HOUR_NS: u64 = 3_600_000_000_000;
+
+/// Refusals in an hour after which a key that the service never issued or accepted gets a place.
 const CLAIMS_FOR_A_PLACE: u32 = 10;
 
 /// `event` of `tls_tickets_total`.
@@ -82,6 +85,10 @@ pub struct KeyLife {
     /// Tickets that the service's library had no key for although this moment had not come: the
     /// key was retired too early.
     pub refused_early: u64,
+    /// The same, since none had come for an hour.
+    pub refused_early_lately: u64,
+    /// When the last of them came.
+    pub last_refused_early_ns: Option<u64>,
     /// Tickets that the service's library had no key for, valid or not.
     pub unknown: u64,
     /// When the last of them came.
@@ -93,9 +100,24 @@ pub struct KeyLife {
 }
 
 impl KeyLife {
+    fn refuse_early(&mut self, now_ns: u64) {
+        let before = self.last_refused_early_ns.replace(now_ns);
+        if before.is_some_and(|before_ns| now_ns.saturating_sub(before_ns) > HOUR_NS) {
+            self.refused_early_lately = 0;
+        }
+        self.refused_early += 1;
+        self.refused_early_lately += 1;
+    }
+
     /// A ticket of this age is known, which is accepted for `lifetime_ns` in all.
-    fn note_ticket(&mut self, age_ns: u64, lifetime_ns: Option<u64>, now_ns: u64) {
-        let issued_ns = now_ns.saturating_sub(age_ns);
+    fn note_ticket(&mut self, age_ns: u64, lifetime_ns: Option<u64>, began_ns: u64, now_ns: u64) {
+        let mut issued_ns = now_ns.saturating_sub(age_ns);
+        // A ticket that is renewed under a new key keeps the time of its session: where the agent has been
+        // watching for longer than a ticket lives, the key cannot be older than its first sight.
+        let watched_ns = self.first_seen_ns.saturating_sub(began_ns);
+        if lifetime_ns.is_none_or(|lifetime_ns| watched_ns > lifetime_ns) {
+            issued_ns = issued_ns.max(self.first_seen_ns);
+        }
         self.first_ticket_ns = Some(self.first_ticket_ns.unwrap_or(issued_ns).min(issued_ns));
         if self
             .last_ticket_ns
@@ -116,8 +138,11 @@ pub(super) struct Keys {
     lives: AHashMap<(ServiceId, Key), KeyLife>,
     /// Tickets that had been offered before.
     reoffered: AHashMap<(ServiceId, Method), (u64, u64)>,
-    /// Refusals of keys without a place.
+    /// Refusals of keys without a place, since this time.
     claims: AHashMap<(ServiceId, u32), u32>,
+    claims_since_ns: u64,
+    /// When the first handshake was seen.
+    began_ns: Option<u64>,
 }
 
 impl Keys {
@@ -127,9 +152,10 @@ impl Keys {
         if handshake.role == Role::Client || !handshake.established {
             return;
         }
+        let began_ns = *self.began_ns.get_or_insert(now_ns);
         if handshake.tickets_issued.is_some_and(|tickets| tickets > 0) {
             let life = self.enter(service, handshake.issued_key, TicketUse::Issued, now_ns);
-            life.note_ticket(0, handshake.issued_lifetime_ns, now_ns);
+            life.note_ticket(0, handshake.issued_lifetime_ns, began_ns, now_ns);
         }
         if handshake.ticket_reoffered {
             let (count, changed_ns) = self
@@ -143,7 +169,7 @@ impl Keys {
         if offered && handshake.method == handshake.offered {
             let life = self.enter(service, handshake.ticket_key, TicketUse::Accepted, now_ns);
             if let Some(age_ns) = handshake.ticket_age_ns {
-                life.note_ticket(age_ns, handshake.ticket_lifetime_ns, now_ns);
+                life.note_ticket(age_ns, handshake.ticket_lifetime_ns, began_ns, now_ns);
             }
             life.weak = handshake.weak_key.or(life.weak);
         } else if offered {
@@ -154,7 +180,7 @@ impl Keys {
                 life.last_unknown_ns = Some(now_ns);
             }
             if key_is_gone && life.valid_until_ns.is_some_and(|until| now_ns < until) {
-                life.refused_early += 1;
+                life.refuse_early(now_ns);
             }
         }
     }
@@ -177,6 +203,8 @@ impl Keys {
             lifetime_ns: None,
             valid_until_ns: None,
             refused_early: 0,
+            refused_early_lately: 0,
+            last_refused_early_ns: None,
             unknown: 0,
             last_unknown_ns: None,
             weak: None,
@@ -239,11 +267,14 @@ impl Keys {
         claim.is_some_and(|id| self.lives.remove(&id).is_some())
     }
 
-    pub(super) fn expire(&mut self, oldest_ns: u64) {
+    pub(super) fn expire(&mut self, oldest_ns: u64, now_ns: u64) {
         self.lives.retain(|_, life| life.last_seen_ns > oldest_ns);
         self.reoffered
             .retain(|_, (_, changed_ns)| *changed_ns > oldest_ns);
-        self.claims.clear();
+        if now_ns.saturating_sub(self.claims_since_ns) > HOUR_NS {
+            self.claims_since_ns = now_ns;
+            self.claims.clear();
+        }
     }
 
     pub(super) fn mark_services(&self, used: &mut [bool]) {
@@ -404,7 +435,7 @@ mod tests {
     fn idle_keys_expire() {
         let mut keys = Keys::default();
         keys.observe(service(), &issued(KEY, 300 * SECOND), SECOND);
-        keys.expire(SECOND);
+        keys.expire(SECOND, 2 * SECOND);
         assert!(keys.lives.is_empty());
     }
 }

@@ -175,7 +175,7 @@ impl Aggregator {
             set.expire(oldest_ns);
         }
         self.names.expire(oldest_ns);
-        self.keys.expire(oldest_ns);
+        self.keys.expire(oldest_ns, self.now_ns);
         self.costs.retain(|_, costs| costs.changed_ns > oldest_ns);
         self.returns
             .retain(|_, returns| returns.changed_ns > oldest_ns);

@@ -84,6 +84,12 @@ impl NativeBuckets {
         Some((f64::from(number) / STEPS_PER_DOUBLING).exp2())
     }
 
+    /// Forgets half of it.
+    pub(super) fn halve(&mut self) {
+        self.zeros /= 2;
+        self.counts.iter_mut().for_each(|count| *count /= 2);
+    }
+
     /// Enters what another one holds.
     pub fn add(&mut self, other: &Self) {
         self.zeros += other.zeros;

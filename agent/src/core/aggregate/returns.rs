@@ -1,7 +1,7 @@
 //! How old tickets are when clients come back with them, by service: what `core::lifetimes` predicts from.
 
 use super::native::NativeBuckets;
-use crate::core::record::{Handshake, Outcome, RejectReason, Role};
+use crate::core::record::{Handshake, Method, Outcome, RejectReason, Role};
 use crate::core::tls::codes::TLS13;
 
 /// Completed handshakes of one kind, and the ages of the tickets among them.
@@ -29,12 +29,39 @@ pub struct Returns {
     /// How long the newest ticket known of is to be accepted, nanoseconds.
     pub lifetime_ns: Option<u64>,
     pub(super) changed_ns: u64,
+    halved_ns: u64,
+}
+
+/// After this all counts are halved, so that a changed configuration shows, nanoseconds.
+const HALF_LIFE_NS: u64 = 86_400_000_000_000;
+
+impl Kind {
+    fn halve(&mut self) {
+        for count in [
+            &mut self.full,
+            &mut self.resumed,
+            &mut self.never_offered,
+            &mut self.renewed,
+        ] {
+            *count /= 2;
+        }
+        self.accepted.halve();
+        self.expired.halve();
+    }
 }
 
 impl Returns {
     pub(in crate::core) fn observe(&mut self, handshake: &Handshake, now_ns: u64) {
         if handshake.role != Role::Server {
             return;
+        }
+        if self.halved_ns == 0 {
+            self.halved_ns = now_ns;
+        }
+        if now_ns.saturating_sub(self.halved_ns) > HALF_LIFE_NS {
+            self.halved_ns = now_ns;
+            self.tls12.halve();
+            self.tls13.halve();
         }
         let kind = match handshake.version {
             Some(TLS13) => &mut self.tls13,
@@ -46,7 +73,7 @@ impl Returns {
             Outcome::Resumed => kind.resumed += 1,
         }
         self.changed_ns = now_ns;
-        if handshake.offered == crate::core::record::Method::None {
+        if handshake.offered == Method::None {
             kind.never_offered += 1;
         }
         if handshake.resumed && handshake.tickets_issued.is_some_and(|tickets| tickets > 0) {

@@ -159,10 +159,19 @@ impl Aggregator {
         samples
     }
 
-    /// The last hour of each server name that has one of its own, and of what stands for others.
-    pub fn hours(&self) -> Vec<Sample<Common, Hour>> {
+    /// What `of` makes of the last hour of each server name that has one of its own, and of what stands for
+    /// others: hours are large, and are not copied.
+    pub fn hours<T>(&self, of: impl Fn(&Hour) -> T) -> Vec<Sample<Common, T>> {
         let mut samples = Vec::new();
-        self.samples(&self.names(), |set| &set.hours, &mut samples);
+        for name in self.names() {
+            let hours = self.set(&name).into_iter().flat_map(|set| set.hours.iter());
+            samples.extend(hours.map(|(key, hour)| Sample {
+                server_name: Arc::clone(&name),
+                service: Arc::clone(self.services.get(key.service)),
+                key,
+                value: of(hour),
+            }));
+        }
         samples
     }
 

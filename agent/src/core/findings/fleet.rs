@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::handshake::differing;
-use super::keys::is_named;
+use super::observed::{HOUR, TicketKey};
 use super::rule::{Rule, Severity};
 use super::{Draft, Observations, sort};
 
@@ -30,37 +30,27 @@ pub fn compare(hosts: &[(String, Observations)]) -> Vec<Draft> {
     drafts
 }
 
-/// Keys that one host issues by, and that another does not have, or got too late.
+/// Keys that one host uses while another refuses tickets of them. A key that all have put away is refused
+/// everywhere, and used nowhere after that.
 fn not_distributed(hosts: &[(String, Observations)], drafts: &mut Vec<Draft>) {
-    let mut writers: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for (host, observations) in hosts {
-        let in_use = observations
-            .keys
-            .iter()
-            .filter(|key| key.issued + key.accepted > 0);
-        for key in in_use.filter(|key| is_named(key)) {
-            writers.entry(&key.key).or_default().push(host);
-        }
-    }
-    for (host, observations) in hosts {
-        let refused = observations
-            .keys
-            .iter()
-            .filter(|key| key.is_missed() && key.unknown >= MIN_UNKNOWN);
-        for key in refused.filter(|key| is_named(key)) {
-            let others: Vec<&str> = writers
-                .get(key.key.as_str())
-                .into_iter()
-                .flatten()
-                .copied()
-                .filter(|other| other != host)
-                .collect();
+        let named = observations.keys.iter().filter(|key| key.is_named());
+        for key in named.filter(|key| key.unknown >= MIN_UNKNOWN) {
+            let Some(refused) = key.last_unknown_age.filter(|age| *age < HOUR) else {
+                continue;
+            };
+            let uses = |(name, observations): &(String, Observations)| {
+                let same = |other: &TicketKey| other.key == key.key && other.is_used_after(refused);
+                name != host && observations.keys.iter().any(same)
+            };
+            let others = hosts.iter().filter(|other| uses(other));
+            let others: Vec<&str> = others.map(|(name, _)| name.as_str()).collect();
             if others.is_empty() {
                 continue;
             }
-            let (severity, when) = match key.issued + key.accepted {
-                0 => (Severity::Error, "does not have it"),
-                _ => (Severity::Warning, "did not have it all the time"),
+            let (severity, when) = match key.is_used_after(refused) {
+                false => (Severity::Error, "does not have it"),
+                true => (Severity::Warning, "did not have it all the time"),
             };
             let evidence = format!(
                 "Key {} is in use on {}, and {host} {when}: it refused {} tickets of it.",
@@ -85,11 +75,8 @@ fn shared_by_tiers(hosts: &[(String, Observations)], drafts: &mut Vec<Draft>) {
         let Some(tier) = observations.labels.get(TIER) else {
             continue;
         };
-        let in_use = observations
-            .keys
-            .iter()
-            .filter(|key| key.issued + key.accepted > 0);
-        for key in in_use.filter(|key| is_named(key)) {
+        let in_use = observations.keys.iter().filter(|key| key.is_in_use());
+        for key in in_use.filter(|key| key.is_named()) {
             tiers.entry(&key.key).or_default().insert(tier);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::observed::{Name, grouped};
+use super::observed::{Name, grouped, is_one};
 use super::rule::{Rule, Severity};
 use super::{Draft, Observations, percent, share};
 use crate::core::aggregate::hour::{Count, Counted, LONG_CHAIN_BYTES};
@@ -153,32 +153,33 @@ fn rsa(counted: &Counted) -> Option<Draft> {
     )
 }
 
+/// Refused over TCP although the session was resumed, and allowed by tickets over QUIC, where clients offer
+/// it: what became of it there is encrypted. The other way round cannot be told from clients that do not offer.
 fn early_data_differs(servers: &[&Name], name: &str) -> Option<Draft> {
     let by_transport = grouped(
         servers
             .iter()
             .copied()
-            .filter(|row| row.server_name == name),
+            .filter(|row| row.server_name == name && is_one(name)),
         |row| row.is_quic,
         |row| &row.hour,
     );
-    let of = |is_quic: bool| {
-        let counted = by_transport.get(&is_quic)?;
-        let accepted = counted.get(Count::EarlyAccepted);
-        let judged = accepted + counted.get(Count::EarlyRejected);
-        (judged >= MIN_EARLY).then(|| share(accepted, judged))
-    };
-    let (tcp, quic) = (of(false)?, of(true)?);
-    if (tcp - quic).abs() < 0.5 {
+    let (tcp, quic) = (by_transport.get(&false)?, by_transport.get(&true)?);
+    let (refused, offered) = (tcp.get(Count::EarlyRefused), quic.get(Count::EarlyOffered));
+    let accepted = tcp.get(Count::EarlyAccepted);
+    if refused < MIN_EARLY || offered < MIN_EARLY || accepted > 0 {
         return None;
     }
     let evidence = format!(
-        "Early data is accepted in {} of the connections over TCP that offer it, and in {} over QUIC.",
-        percent(tcp),
-        percent(quic)
+        "Early data was refused in all {refused} resumed connections over TCP that offered it, while tickets \
+         over QUIC allow it: {offered} connections offered it there."
     );
     let draft = Draft::new(Rule::EarlyDataDiffers, Severity::Warning, evidence);
-    Some(draft.with("tcp", tcp).with("quic", quic))
+    Some(
+        draft
+            .with("refused_tcp", refused as f64)
+            .with("offered_quic", offered as f64),
+    )
 }
 
 /// What one name speaks with one instance.
@@ -201,42 +202,40 @@ impl Speaks {
     }
 }
 
-/// Rules about instances that serve the same name unlike each other.
+/// Rules about instances of one service that serve the same name unlike each other. Services of different
+/// names may be one behind the other, and differ.
 pub(super) fn differing(rows: &[(String, &Name)], drafts: &mut Vec<Draft>) {
-    let mut names: BTreeMap<&str, BTreeMap<&str, Speaks>> = BTreeMap::new();
+    type Instances<'a> = BTreeMap<&'a str, Speaks>;
+    let mut names: BTreeMap<(&str, &str), Instances<'_>> = BTreeMap::new();
     // A mixture of names, or of servers without one, may differ as it likes.
-    let rows = rows
-        .iter()
-        .filter(|(_, row)| !row.is_quic && !row.server_name.starts_with('_'));
-    for (instance, row) in rows {
-        let instances = names.entry(&row.server_name).or_default();
+    let is_whole = |row: &Name| !row.is_quic && is_one(&row.server_name) && is_one(&row.service);
+    for (instance, row) in rows.iter().filter(|(_, row)| is_whole(row)) {
+        let instances = names.entry((&row.server_name, &row.service)).or_default();
         let speaks = instances.entry(instance).or_default();
         speaks.counted.add(&row.hour);
         for (cipher, count) in &row.ciphers {
             *speaks.ciphers.entry(*cipher).or_default() += u64::from(*count);
         }
     }
-    for (name, instances) in names
-        .into_iter()
-        .filter(|(_, instances)| instances.len() > 1)
-    {
+    for ((name, service), instances) in names {
+        let suite = |tls13| {
+            differs(
+                &instances,
+                Rule::CipherDiffers,
+                Severity::Info,
+                |speaks: &Speaks| {
+                    let cipher = speaks.cipher(tls13);
+                    cipher.map(|cipher| cipher_suite(cipher).into_owned())
+                },
+            )
+        };
         let rules = [
-            differs(&instances, Rule::AlpnDiffers, protocol),
-            differs(&instances, Rule::VersionDiffers, version),
-            differs(&instances, Rule::CipherDiffers, |speaks| {
-                speaks
-                    .cipher(true)
-                    .map(|cipher| cipher_suite(cipher).into_owned())
-            })
-            .or_else(|| {
-                differs(&instances, Rule::CipherDiffers, |speaks| {
-                    speaks
-                        .cipher(false)
-                        .map(|cipher| cipher_suite(cipher).into_owned())
-                })
-            }),
+            differs(&instances, Rule::AlpnDiffers, Severity::Warning, protocol),
+            differs(&instances, Rule::VersionDiffers, Severity::Warning, version),
+            suite(true).or_else(|| suite(false)),
         ];
-        drafts.extend(rules.into_iter().flatten().map(|draft| draft.of_name(name)));
+        let found = rules.into_iter().flatten();
+        drafts.extend(found.map(|draft| draft.of_name(name).of_service(service)));
     }
 }
 
@@ -255,14 +254,16 @@ fn protocol(speaks: &Speaks) -> Option<String> {
     }
 }
 
+/// Of those whose clients would speak TLS 1.3.
 fn version(speaks: &Speaks) -> Option<String> {
-    let completed = speaks.counted.completed();
-    if completed < MIN_SEEN {
+    let yes = speaks.counted.get(Count::Tls13);
+    let all = yes + speaks.counted.get(Count::NotTls13);
+    if all < MIN_SEEN {
         return None;
     }
-    match share(speaks.counted.get(Count::Tls13), completed) {
+    match share(yes, all) {
         0.0 => Some("never TLS 1.3".to_owned()),
-        ratio if ratio >= 0.5 => Some("mostly TLS 1.3".to_owned()),
+        ratio if ratio >= NEARLY_ALL => Some("TLS 1.3".to_owned()),
         _ => None,
     }
 }
@@ -271,6 +272,7 @@ fn version(speaks: &Speaks) -> Option<String> {
 fn differs(
     instances: &BTreeMap<&str, Speaks>,
     rule: Rule,
+    severity: Severity,
     of: impl Fn(&Speaks) -> Option<String>,
 ) -> Option<Draft> {
     let mut by_value: BTreeMap<String, Vec<&str>> = BTreeMap::new();
@@ -289,5 +291,5 @@ fn differs(
         "Clients of the same name get {}.",
         values.collect::<Vec<_>>().join("; ")
     );
-    Some(Draft::new(rule, Severity::Warning, evidence).with("kinds", by_value.len() as f64))
+    Some(Draft::new(rule, severity, evidence).with("kinds", by_value.len() as f64))
 }

@@ -84,12 +84,13 @@ impl Draft {
 pub fn evaluate(observations: &Observations, limits: &Limits) -> Vec<Draft> {
     let mut drafts = Vec::new();
     quota::evaluate(observations, limits, &mut drafts);
-    keys::evaluate(&observations.keys, limits, &mut drafts);
+    keys::evaluate(observations, limits, &mut drafts);
     handshake::evaluate(observations, &mut drafts);
     if observations.clock_synchronised == Some(false) {
         drafts.push(Draft::new(
             Rule::ClockOff,
-            Severity::Warning,
+            // Some who keep it right do not tell the kernel.
+            Severity::Info,
             "The kernel says that its clock is not synchronised: ages of tickets are computed with it, \
              and nodes whose clocks differ refuse each other's tickets and early data."
                 .to_owned(),
@@ -99,14 +100,32 @@ pub fn evaluate(observations: &Observations, limits: &Limits) -> Vec<Draft> {
     drafts
 }
 
-fn sort(drafts: &mut [Draft]) {
-    drafts.sort_by(|a, b| {
-        let key = |draft: &Draft| (draft.severity, draft.rule);
-        key(a)
-            .cmp(&key(b))
-            .then_with(|| a.server_name.cmp(&b.server_name))
-            .then_with(|| a.service.cmp(&b.service))
-    });
+/// Worst first, and one of each kind about the same: metrics bear no more.
+fn sort(drafts: &mut Vec<Draft>) {
+    let subject = |draft: &Draft| {
+        let Draft {
+            severity,
+            rule,
+            server_name,
+            service,
+            ..
+        } = draft;
+        (*severity, *rule, server_name.clone(), service.clone())
+    };
+    drafts.sort_by_cached_key(subject);
+    let mut kept: Vec<(Draft, usize)> = Vec::new();
+    for draft in drafts.drain(..) {
+        match kept.last_mut() {
+            Some((first, more)) if subject(first) == subject(&draft) => *more += 1,
+            _ => kept.push((draft, 0)),
+        }
+    }
+    drafts.extend(kept.into_iter().map(|(mut draft, more)| {
+        if more > 0 {
+            draft.evidence += &format!(" And {more} more like it.");
+        }
+        draft
+    }));
 }
 
 /// Share of `part` in `whole`; 0 of nothing.
@@ -133,13 +152,9 @@ fn duration(seconds: f64) -> String {
     }
 }
 
-/// The reasons for which a server refuses what it should have been able to accept.
-const AT_FAULT: [Count; 4] = [
-    Count::KeyUnknown,
-    Count::TicketCorrupt,
-    Count::CacheMiss,
-    Count::NotSupported,
-];
+/// The reasons for which a server refuses what it should have been able to accept. A session that is not in
+/// the cache may just have expired.
+const AT_FAULT: [Count; 3] = [Count::KeyUnknown, Count::TicketCorrupt, Count::NotSupported];
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@ pub struct Observations {
     pub keys: Vec<TicketKey>,
     pub costs: Vec<Cost>,
     pub returns: Vec<Return>,
+    /// For how long the agent has been watching, seconds.
+    pub watched: f64,
     /// As the kernel says (adjtimex(2)); `None` where it does not.
     pub clock_synchronised: Option<bool>,
 }
@@ -34,7 +36,7 @@ pub struct Name {
     /// Counts of the last hour.
     #[serde(serialize_with = "write", deserialize_with = "read")]
     pub hour: Counted,
-    /// Those of the newest minutes, as many as it takes to judge by.
+    /// Those of the newest minutes, as many as it takes to judge the server name by.
     #[serde(serialize_with = "write", deserialize_with = "read")]
     pub recent: Counted,
     /// Completed in the last five minutes.
@@ -58,19 +60,36 @@ pub struct TicketKey {
     pub issued: u64,
     pub accepted: u64,
     pub rejected: u64,
+    /// Age of the last ticket's issue or acceptance.
+    pub last_used_age: Option<f64>,
     /// Refused for want of the key.
     pub unknown: u64,
     /// Age of the last such refusal.
     pub last_unknown_age: Option<f64>,
-    /// Refused for want of the key while they were still valid.
+    /// Refused lately for want of the key while newer tickets of it were still valid.
     pub refused_early: u64,
+    /// Age of the last such refusal.
+    pub last_refused_early_age: Option<f64>,
     pub weak: Option<bool>,
 }
 
+/// Seconds.
+pub(super) const HOUR: f64 = 3_600.0;
+
 impl TicketKey {
-    /// Tickets were refused for want of it in the last hour.
-    pub(super) fn is_missed(&self) -> bool {
-        self.last_unknown_age.is_some_and(|age| age < 3_600.0)
+    /// A key of its own, not what stands for others.
+    pub(super) fn is_named(&self) -> bool {
+        !self.key.starts_with('_')
+    }
+
+    /// Its service used it in the last hour.
+    pub(super) fn is_in_use(&self) -> bool {
+        self.last_used_age.is_some_and(|age| age < HOUR)
+    }
+
+    /// Its service used it after something that happened this long ago, seconds.
+    pub(super) fn is_used_after(&self, age: f64) -> bool {
+        self.last_used_age.is_some_and(|used| used < age)
     }
 }
 
@@ -111,6 +130,11 @@ fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Counted, D::Error>
         *place = of(count);
     }
     Ok(counted)
+}
+
+/// A name or service of its own, not what stands for several.
+pub(super) fn is_one(name: &str) -> bool {
+    !name.starts_with('_')
 }
 
 /// Sums of these by something they have in common.

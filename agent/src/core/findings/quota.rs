@@ -1,6 +1,6 @@
 //! Rules about who offers to resume, and who is let.
 
-use super::observed::{Name, grouped};
+use super::observed::{Name, grouped, is_one};
 use super::rule::{Rule, Severity};
 use super::{AT_FAULT, Draft, Limits, Observations, duration, percent, share};
 use crate::core::aggregate::hour::{Count, Counted};
@@ -21,8 +21,9 @@ const MIN_FOR_FEW: u64 = 200;
 /// Of offered tickets, expired ones from which on a lifetime is short.
 const MANY_EXPIRED: f64 = 0.1;
 
-/// Tickets a handshake above which most are wasted: OpenSSL sends two by itself.
-const MANY_TICKETS: f64 = 2.0;
+/// Tickets a handshake above which most are wasted: OpenSSL sends two by itself, and a response may now and then
+/// pass for one.
+const MANY_TICKETS: f64 = 2.2;
 
 /// Connections in five minutes from which on a client does not keep them: one a second.
 const MANY_CONNECTIONS: u64 = 300;
@@ -34,7 +35,8 @@ pub(super) fn evaluate(observations: &Observations, limits: &Limits, drafts: &mu
         |name| name.server_name.as_str(),
         |name| &name.recent,
     );
-    for (name, counted) in recent {
+    // What stands for several names, or for clients without one, has no quota that anybody aims at.
+    for (name, counted) in recent.into_iter().filter(|(name, _)| is_one(name)) {
         drafts.extend(low_quota(observations, name, &counted, limits));
     }
     let hours = grouped(servers(), |name| name.service.as_str(), |name| &name.hour);
@@ -77,10 +79,10 @@ fn low_quota(
         return None;
     }
     let offered = counted.get(Count::Offered);
-    let refused: u64 = AT_FAULT.iter().map(|&reason| counted.get(reason)).sum();
+    let refused = at_fault(counted);
     let quota = share(resumed, completed);
-    // Where clients offer and the server refuses, the server is broken.
-    let severity = match refused * 2 > offered.max(MIN_OFFERS) {
+    // Where the server refuses most of what does not resume, it is broken.
+    let severity = match refused * 2 >= completed - resumed {
         true => Severity::Error,
         false => Severity::Warning,
     };
@@ -102,10 +104,18 @@ fn low_quota(
         percent(limits.target),
         causes.join(", ")
     );
-    let services = observations.names.iter();
-    let hour = services
+    let rows = observations.names.iter();
+    let rows: Vec<&Name> = rows
         .filter(|row| !row.is_client && row.server_name == name)
-        .map(|row| (row, missing(&row.hour, limits.target)));
+        .collect();
+    let mut hour = Counted::default();
+    rows.iter().for_each(|row| hour.add(&row.hour));
+    // By services as the full ones are.
+    let missing = missing(&hour, limits.target);
+    let each = missing / hour.get(Count::Full).max(1) as f64;
+    let hour = rows
+        .into_iter()
+        .map(|row| (row, row.hour.get(Count::Full) as f64 * each));
     let draft = Draft::new(Rule::QuotaLow, severity, evidence)
         .of_name(name)
         .with("quota", quota)
@@ -134,7 +144,12 @@ fn missing(counted: &Counted, quota: f64) -> f64 {
     (aimed - counted.get(Count::Resumed) as f64).max(0.0)
 }
 
-/// What so many handshakes an hour cost for not having resumed, where the services' costs are known.
+/// Refusals of what the server should have been able to accept.
+fn at_fault(counted: &Counted) -> u64 {
+    AT_FAULT.iter().map(|&reason| counted.get(reason)).sum()
+}
+
+/// What so many handshakes cost an hour for not having resumed, where the services' costs are known.
 fn effect<'a>(
     observations: &Observations,
     handshakes: impl Iterator<Item = (&'a Name, f64)>,
@@ -153,24 +168,31 @@ fn effect<'a>(
         wait = add(wait, cost.wait);
         cpu = add(cpu, cost.cpu);
     }
+    // Of an agent that has not watched for an hour these are all that it saw.
+    let hours = (observations.watched / 3_600.0).clamp(1.0 / 60.0, 1.0);
     Effect {
-        wait_seconds_per_hour: wait,
-        cpu_seconds_per_hour: cpu,
+        wait_seconds_per_hour: wait.map(|wait| wait / hours),
+        cpu_seconds_per_hour: cpu.map(|cpu| cpu / hours),
     }
 }
 
 fn never_accepted(counted: &Counted) -> Option<Draft> {
     let offered = counted.get(Count::OfferedTicket);
-    let expired = counted.get(Count::Expired);
-    // Tickets that all came too late are another finding.
-    if counted.get(Count::AcceptedTicket) > 0 || offered.saturating_sub(expired) < MIN_OFFERS {
+    // Tickets that came too late, or for something else, are other findings, or none.
+    let excused = counted.get(Count::Expired) + counted.get(Count::ParametersChanged);
+    if counted.get(Count::AcceptedTicket) > 0 || offered.saturating_sub(excused) < MIN_OFFERS {
         return None;
     }
     let evidence = format!(
         "Clients offered {offered} tickets in the last hour, and the server took none: {}.",
         reasons(counted)
     );
-    let draft = Draft::new(Rule::TicketsNeverAccepted, Severity::Error, evidence);
+    // Where the reasons are not known, all of them may have expired.
+    let severity = match at_fault(counted) * 2 >= offered {
+        true => Severity::Error,
+        false => Severity::Warning,
+    };
+    let draft = Draft::new(Rule::TicketsNeverAccepted, severity, evidence);
     Some(draft.with("offered", offered as f64))
 }
 
@@ -194,7 +216,8 @@ fn nothing_given(counted: &Counted) -> Option<Draft> {
         return None;
     }
     let evidence = format!(
-        "In {nothing} full handshakes up to TLS 1.2 the server gave neither a session ID nor a ticket."
+        "In {nothing} full handshakes up to TLS 1.2 with clients that take tickets the server gave neither a \
+         session ID nor a ticket."
     );
     let draft = Draft::new(Rule::NoResumptionOffered, Severity::Error, evidence);
     Some(draft.with("handshakes", nothing as f64))
@@ -259,7 +282,7 @@ fn short_lifetime(observations: &Observations, service: &str, counted: &Counted)
     let gain = returns.and_then(|returns| Some((returns.quota?, returns.quota_at_double?)));
     if let Some((today, double)) = gain {
         evidence += &format!(
-            "; twice that would raise the quota from {} to {}",
+            "; twice that would raise the quota from {} to at least {}",
             percent(today),
             percent(double)
         );
@@ -276,41 +299,47 @@ fn short_lifetime(observations: &Observations, service: &str, counted: &Counted)
     })
 }
 
-/// Connections that this host opens.
+/// Connections that this host opens, by who opens them and to whom.
 fn upstream(observations: &Observations, drafts: &mut Vec<Draft>) {
-    let clients = || observations.names.iter().filter(|name| name.is_client);
-    let hours = grouped(clients(), |name| name.service.as_str(), |name| &name.hour);
-    for (service, counted) in hours {
+    let is_whole = |row: &&Name| row.is_client && is_one(&row.service) && is_one(&row.server_name);
+    let rows = || observations.names.iter().filter(is_whole);
+    for ((service, name), counted) in grouped(rows(), ends, |row| &row.hour) {
         let completed = counted.completed();
-        if completed < MIN_COMPLETED || counted.get(Count::Resumed) > 0 {
-            continue;
+        if completed >= MIN_COMPLETED && counted.get(Count::Resumed) == 0 {
+            let offered = counted.get(Count::Offered);
+            let evidence = format!(
+                "{service} opened {completed} TLS connections to {name} in the last hour and resumed none; it \
+                 offered to in {offered}."
+            );
+            let same = rows().filter(|row| ends(row) == (service, name));
+            let costs = same.map(|row| (row, row.hour.completed() as f64));
+            let draft = Draft::new(Rule::UpstreamNeverResumes, Severity::Warning, evidence);
+            let draft = Draft {
+                effect: effect(observations, costs),
+                ..draft
+            };
+            let draft = draft.of_service(service).of_name(name);
+            drafts.push(
+                draft
+                    .with("completed", completed as f64)
+                    .with("offered", offered as f64),
+            );
         }
-        let offered = counted.get(Count::Offered);
-        let evidence = format!(
-            "{service} opened {completed} TLS connections in the last hour and resumed none; it offered \
-             to in {offered}."
-        );
-        let rows = clients().filter(|row| row.service == service);
-        let draft = Draft::new(Rule::UpstreamNeverResumes, Severity::Warning, evidence)
-            .of_service(service)
-            .with("completed", completed as f64)
-            .with("offered", offered as f64);
-        drafts.push(Draft {
-            effect: effect(
-                observations,
-                rows.map(|row| (row, row.hour.completed() as f64)),
-            ),
-            ..draft
-        });
+        let same = rows().filter(|row| ends(row) == (service, name));
+        let lately: u64 = same.map(|row| row.five_minutes).sum();
+        if lately >= MANY_CONNECTIONS {
+            let evidence = format!(
+                "{service} opened {lately} TLS connections to {name} in the last five minutes; kept \
+                 connections need no handshake at all."
+            );
+            let draft = Draft::new(Rule::UpstreamNoKeepalive, Severity::Info, evidence);
+            let draft = draft.of_service(service).of_name(name);
+            drafts.push(draft.with("connections", lately as f64));
+        }
     }
-    for row in clients().filter(|row| row.five_minutes >= MANY_CONNECTIONS) {
-        let evidence = format!(
-            "{} opened {} TLS connections to {} in the last five minutes; kept connections need no \
-             handshake at all.",
-            row.service, row.five_minutes, row.server_name
-        );
-        let draft = Draft::new(Rule::UpstreamNoKeepalive, Severity::Info, evidence);
-        let draft = draft.of_service(&row.service).of_name(&row.server_name);
-        drafts.push(draft.with("connections", row.five_minutes as f64));
-    }
+}
+
+/// Service and server name.
+fn ends(row: &Name) -> (&str, &str) {
+    (&row.service, &row.server_name)
 }

@@ -134,6 +134,8 @@ pub fn describe(
         certificate_chain_bytes: talk.certificate_bytes,
         ocsp_stapled,
         asks_for_status: hello.asks_for_status,
+        takes_tickets: hello.ticket.is_some(),
+        offers_tls13: hello.offers_tls13,
         offers_ecdsa: hello.offers_ecdsa,
         offered,
         method,

@@ -29,7 +29,7 @@ const FOLLOWERS: usize = 8;
 const PERIOD: Duration = Duration::from_secs(2);
 
 /// An answer of events ends after this, so that no connection is held for ever; who follows comes again.
-const LENGTH: Duration = Duration::from_secs(10);
+pub(super) const LENGTH: Duration = Duration::from_secs(10);
 
 /// When browsers come again.
 const RETRY: Duration = Duration::from_millis(500);
@@ -148,6 +148,8 @@ struct Follower {
     until: Instant,
     /// Records left out for all that were told of.
     skipped: u64,
+    /// What was left out was just told: the overview is next, however many are left out meanwhile.
+    has_told: bool,
     _place: OwnedSemaphorePermit,
 }
 
@@ -167,6 +169,7 @@ async fn events(
     overviews.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let follower = Follower {
         skipped: shared.state.live.skipped(),
+        has_told: false,
         shared,
         records,
         overviews,
@@ -205,12 +208,13 @@ impl Follower {
     /// What was left out comes before the next overview.
     async fn overview(&mut self) -> Option<Event> {
         let skipped = self.shared.state.live.skipped();
-        if skipped > self.skipped {
+        if skipped > self.skipped && !std::mem::replace(&mut self.has_told, true) {
             let count = skipped - self.skipped;
             self.skipped = skipped;
             self.overviews.reset_immediately();
             return Some(Event::default().event("skipped").data(count.to_string()));
         }
+        self.has_told = false;
         let made = self
             .shared
             .make(|state| serde_json::to_string(&state.overview()).ok());

@@ -285,7 +285,7 @@ async fn one_greedy_peer_leaves_places_to_others() {
 async fn readers_that_never_read_are_cut_off() {
     let limits = Limits {
         age: Duration::from_millis(100),
-        grace: Duration::from_millis(200),
+        response: Duration::from_millis(200),
         ..LIMITS
     };
     // Small buffers at both ends: the response must not fit into the kernel.

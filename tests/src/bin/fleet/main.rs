@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use resumetry_tests::agent::binary;
+use resumetry_tests::browser::{Browser, Screen};
 use resumetry_tests::site::Names;
 use resumetry_tests::wait;
 use serde_json::Value;
@@ -47,6 +48,15 @@ const CLIENTS: usize = 300;
 /// What operators would wait, before it is divided by the pace.
 const HALF_AN_HOUR: Duration = Duration::from_secs(1_800);
 const AN_HOUR: Duration = Duration::from_secs(3_600);
+
+/// How the page calls the reason.
+const KEY_UNKNOWN: &str = "Key unknown";
+
+const SCREEN: Screen = Screen {
+    scheme: "light",
+    width: 1280,
+    height: 900,
+};
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
@@ -100,6 +110,9 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
     let nobody = |_: &str| false;
     let last = nodes.len() - 1;
     let odd = nodes[last].metrics().to_string();
+    // Somebody looks at the page of that node all the time.
+    let mut browser = Browser::start()?;
+    browser.open(&format!("http://{odd}/"), SCREEN)?;
     let calm = if arguments.short {
         HALF_AN_HOUR
     } else {
@@ -133,6 +146,8 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
 
     let told = findings(nodes)?;
     ensure!(told.is_empty(), "found after a right rotation: {told:?}");
+    let reasons = browser.text("#reasons-body")?;
+    ensure!(!reasons.contains(KEY_UNKNOWN), "on the page: {reasons}");
 
     let third = new_key()?;
     for node in &mut nodes[..last] {
@@ -158,6 +173,13 @@ fn tell(nodes: &mut [Node], watch: &Watch, first: &[u8], arguments: &Arguments) 
         id == "key_not_distributed" && evidence.contains(&format!("http://{odd} does not have it"))
     });
     ensure!(missing, "the missing key was not found: {told:?}");
+    let shows = "document.getElementById('reasons-body').textContent.includes";
+    browser.wait(&format!("{shows}('{KEY_UNKNOWN}')"))?;
+    let seen = browser.seen()?;
+    ensure!(
+        seen.messages.is_empty() && seen.failures.is_empty(),
+        "{seen:?}"
+    );
     if arguments.short {
         return Ok(());
     }

@@ -2,10 +2,10 @@
 
 use super::Text;
 
-pub(super) const ALPN_DIFFERS_WHY: &str = "Of connections to one name in the last hour, in which \
-    clients offered HTTP/2, some were given it and some only HTTP/1.1. HTTP/1.1 takes more \
-    connections and so more handshakes, and early data is refused where the protocol is not that \
-    of the ticket.";
+pub(super) const ALPN_DIFFERS_WHY: &str = "On some hosts or pods of one service clients that \
+    offered HTTP/2 for a name got it in the last hour, and on others none did. HTTP/1.1 takes \
+    more connections and so more handshakes, and early data is refused where the protocol is \
+    not that of the ticket.";
 
 pub(super) const ALPN_DIFFERS: &[Text] = &[
     Text::new(
@@ -49,9 +49,10 @@ common_tls_context:
     .with("data:\n  use-http2: \"true\""),
 ];
 
-pub(super) const CIPHER_DIFFERS_WHY: &str = "Nearly all connections to some servers of one \
-    name had one cipher suite in the last hour, and nearly all to others another. A ticket of \
-    TLS 1.2 resumes only with its own suite, one of TLS 1.3 only with a suite of the same hash.";
+pub(super) const CIPHER_DIFFERS_WHY: &str = "Nearly all connections to a name at some hosts or \
+    pods of one service had one cipher suite in the last hour, and nearly all at others \
+    another. A ticket of TLS 1.2 resumes only with its own suite, one of TLS 1.3 only with a \
+    suite of the same hash.";
 
 pub(super) const CIPHER_DIFFERS: &[Text] = &[
     Text::new(
@@ -108,9 +109,9 @@ common_tls_context:
     .with("data:\n  ssl-ciphers: \"ECDHE+AESGCM:ECDHE+CHACHA20\""),
 ];
 
-pub(super) const VERSION_DIFFERS_WHY: &str = "In the last hour some servers of one name mostly \
-    chose TLS 1.3, and others never did. Sessions do not resume across versions, and TLS 1.2 \
-    costs a round trip more.";
+pub(super) const VERSION_DIFFERS_WHY: &str = "At some hosts or pods of one service clients \
+    that would speak TLS 1.3 did so in the last hour, and at others none could. Sessions do \
+    not resume across versions, and TLS 1.2 costs a round trip more.";
 
 pub(super) const VERSION_DIFFERS: &[Text] = &[
     Text::new(
@@ -163,9 +164,10 @@ spec:
     ),
 ];
 
-pub(super) const EARLY_DATA_DIFFERS_WHY: &str = "Of one name, early data was accepted in the last \
-    hour over QUIC and refused over TCP, or the other way round. What one protects from replays \
-    the other does not.";
+pub(super) const EARLY_DATA_DIFFERS_WHY: &str = "Of one name, early data was refused in the \
+    last hour over TCP in connections that resumed, while clients over QUIC offered it, as \
+    only tickets that allow it let them. What becomes of it over QUIC is encrypted, so the \
+    other way round cannot be told.";
 
 pub(super) const EARLY_DATA_DIFFERS: &[Text] = &[
     Text::new(

@@ -99,9 +99,9 @@ session_ticket_keys_sds_secret_config:
     ),
 ];
 
-pub(super) const KEY_NOT_DISTRIBUTED_WHY: &str = "In the last hour a node refused tickets for want \
-    of a key with which others of the same service issue tickets. Clients that the load balancer \
-    sends there make full handshakes.";
+pub(super) const KEY_NOT_DISTRIBUTED_WHY: &str = "A host, or a process of the same service, \
+    refused tickets for want of a key in the last hour, and another one used that key after \
+    that. Clients that the load balancer sends there make full handshakes.";
 
 pub(super) const KEY_NOT_DISTRIBUTED: &[Text] = &[
     Text::new(
@@ -147,7 +147,9 @@ pub(super) const KEY_NOT_DISTRIBUTED: &[Text] = &[
 
 pub(super) const CLOCK_OFF_WHY: &str = "The kernel says that no time service keeps its clock \
     right. A ticket carries the time of its issue by the clock of the host that issued it: \
-    elsewhere it expires too early or too late, and early data is refused when ages do not fit.";
+    elsewhere it expires too early or too late, and early data is refused when ages do not \
+    fit. Some who keep it right do not tell the kernel: chrony without `rtcsync`, and the \
+    tools of some hypervisors.";
 
 pub(super) const CLOCK_OFF: &[Text] = &[
     Text::new(

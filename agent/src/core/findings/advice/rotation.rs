@@ -100,9 +100,9 @@ pub(super) const KEY_ROTATED_TOO_FAST: &[Text] = &[
     .with(common::KUBERNETES_KEYS),
 ];
 
-pub(super) const KEY_RETIRED_EARLY_WHY: &str = "In the last hour the server refused tickets of a \
-    key that it had held before, though by their lifetime these tickets were still valid. Each \
-    made a full handshake that the client had been promised to be spared.";
+pub(super) const KEY_RETIRED_EARLY_WHY: &str = "In the last hour the server refused tickets \
+    for want of a key that it had held before, while newer tickets of that key were still \
+    valid. Each made a full handshake that the client had been promised to be spared.";
 
 pub(super) const KEY_RETIRED_EARLY: &[Text] = &[
     Text::new(
