@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use resumetry::{
     capture::{Capture, Reporter},
     config::{
-        CaptureConfig, RunConfig,
+        CaptureConfig, DEFAULT_LISTEN, RunConfig,
         values::{AddressMask, Label},
     },
     core::{
@@ -60,6 +60,7 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         None => Web::default(),
     };
     let scheme = web.scheme();
+    let asks_for_password = web.asks_for_password();
     // Before anything is attached: a port in use is the likelier mistake.
     let listener = runtime.block_on(bind(config.listen))?;
     let address = listener.local_addr()?;
@@ -110,13 +111,19 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
         capture.libraries
     ));
     say(format_args!(
-        "look at {scheme}://{address}/ with a browser{}, or run `resumetry findings`",
-        way_to(address)
+        "look at {scheme}://{address}/ with a browser{}, or run `resumetry findings{}`",
+        way_to(address),
+        match address == DEFAULT_LISTEN {
+            true => String::new(),
+            false => format!(" --url {scheme}://{address}"),
+        }
     ));
     let pods = capture.pods.clone();
     let (pipeline, watcher) = capture.into_parts();
     let logs = otlp.as_ref().and_then(Otlp::logs);
     let mut counts = Counts::new(Arc::clone(&state), pods, logs, &config.capture);
+    let is_guarded = asks_for_password || address.ip().is_loopback();
+    counts.client_address = shown_address(counts.client_address, is_guarded);
     let captured = pipeline.run(&mut counts, &stop);
     drop(watcher);
     drop(counts);
@@ -133,6 +140,14 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
     captured?;
     served?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Whole addresses of clients are shown to those who are on this host, or gave a password.
+fn shown_address(mask: AddressMask, is_guarded: bool) -> AddressMask {
+    match mask {
+        AddressMask::Full if !is_guarded => AddressMask::Prefix,
+        mask => mask,
+    }
 }
 
 /// How a browser elsewhere gets there.

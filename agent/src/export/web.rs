@@ -62,6 +62,11 @@ impl Web {
         })
     }
 
+    /// Whether it asks who somebody is before it answers.
+    pub fn asks_for_password(&self) -> bool {
+        self.users.is_some()
+    }
+
     /// `http` or `https`.
     pub fn scheme(&self) -> &'static str {
         if self.certificates.is_some() {

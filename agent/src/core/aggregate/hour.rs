@@ -133,16 +133,41 @@ impl Counted {
         }
     }
 
+    /// Counts what was noted of one handshake.
+    fn observe(&mut self, notes: Notes) {
+        let mut marks = notes.marks;
+        while marks != 0 {
+            let place = marks.trailing_zeros() as usize;
+            self.0[place] = self.0[place].saturating_add(1);
+            marks &= marks - 1;
+        }
+        let tickets = &mut self.0[Count::Tickets as usize];
+        *tickets = tickets.saturating_add(notes.tickets);
+    }
+}
+
+/// What of one handshake is counted, found out once for all who count it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Notes {
+    /// A bit for each [`Count`] that it adds one to.
+    marks: u64,
+    tickets: u32,
+}
+
+// A bit for each of them.
+const _: () = assert!(COUNTS <= 64);
+
+impl Notes {
+    pub(super) fn of(handshake: &Handshake) -> Self {
+        let mut notes = Self::default();
+        notes.observe(handshake);
+        notes
+    }
+
     fn count(&mut self, count: Count, applies: bool) {
-        self.add_to(count, u32::from(applies));
+        self.marks |= u64::from(applies) << count as u32;
     }
 
-    fn add_to(&mut self, count: Count, more: u32) {
-        let sum = &mut self.0[count as usize];
-        *sum = sum.saturating_add(more);
-    }
-
-    /// Counts one handshake.
     fn observe(&mut self, handshake: &Handshake) {
         let outcome = handshake.outcome();
         self.count(Count::Full, outcome == Outcome::Full);
@@ -163,7 +188,7 @@ impl Counted {
         }
         if let Some(tickets) = handshake.tickets_sent {
             self.count(Count::TicketsKnown, true);
-            self.add_to(Count::Tickets, tickets);
+            self.tickets = tickets;
         }
         let version = handshake.version.unwrap_or(0);
         self.count(Count::Tls13, version == TLS13);
@@ -299,8 +324,8 @@ pub struct Hour {
 }
 
 impl Hour {
-    pub(super) fn observe(&mut self, handshake: &Handshake, now_ns: u64) {
-        self.minutes.at(now_ns).observe(handshake);
+    pub(super) fn observe(&mut self, handshake: &Handshake, notes: Notes, now_ns: u64) {
+        self.minutes.at(now_ns).observe(notes);
         if let Some(cipher) = handshake.cipher.filter(|_| handshake.established) {
             self.select(cipher, now_ns / MINUTE_NS);
         }
@@ -369,9 +394,9 @@ pub struct HostMinute {
 pub struct HostHour(Minutes<HostMinute>);
 
 impl HostHour {
-    fn observe(&mut self, handshake: &Handshake, now_ns: u64) {
+    fn observe(&mut self, handshake: &Handshake, notes: Notes, now_ns: u64) {
         let minute = self.0.at(now_ns);
-        minute.counted.observe(handshake);
+        minute.counted.observe(notes);
         let kind = match handshake.outcome() {
             Outcome::Full => 0,
             Outcome::Resumed => 1,
@@ -399,10 +424,10 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn observe(&mut self, handshake: &Handshake, now_ns: u64) {
+    pub(super) fn observe(&mut self, handshake: &Handshake, notes: Notes, now_ns: u64) {
         match handshake.role {
-            Role::Server => self.server.observe(handshake, now_ns),
-            Role::Client => self.client.observe(handshake, now_ns),
+            Role::Server => self.server.observe(handshake, notes, now_ns),
+            Role::Client => self.client.observe(handshake, notes, now_ns),
             Role::Observer => {}
         }
     }
@@ -421,11 +446,15 @@ mod tests {
         }
     }
 
+    fn observe(hour: &mut Hour, handshake: &Handshake, now_ns: u64) {
+        hour.observe(handshake, Notes::of(handshake), now_ns);
+    }
+
     #[test]
     fn forgets_what_is_older_than_an_hour() {
         let mut hour = Hour::default();
         for minute in 0..200 {
-            hour.observe(&full(), minute * MINUTE_NS);
+            observe(&mut hour, &full(), minute * MINUTE_NS);
         }
         let now = 199 * MINUTE_NS;
         assert_eq!(hour.sum(now).completed(), 60);
@@ -439,7 +468,7 @@ mod tests {
         let mut hour = Hour::default();
         for minute in 100..110 {
             for _ in 0..minute {
-                hour.observe(&full(), minute * MINUTE_NS);
+                observe(&mut hour, &full(), minute * MINUTE_NS);
             }
         }
         let now = 109 * MINUTE_NS;
@@ -451,8 +480,8 @@ mod tests {
     #[test]
     fn a_record_that_comes_late_counts_in_the_minute_under_way() {
         let mut hour = Hour::default();
-        hour.observe(&full(), 5 * MINUTE_NS);
-        hour.observe(&full(), 3 * MINUTE_NS);
+        observe(&mut hour, &full(), 5 * MINUTE_NS);
+        observe(&mut hour, &full(), 3 * MINUTE_NS);
         assert_eq!(hour.minutes(5 * MINUTE_NS).count(), 1);
         assert_eq!(hour.sum(5 * MINUTE_NS).completed(), 2);
     }
@@ -475,7 +504,7 @@ mod tests {
                 cipher: Some(cipher),
                 ..full()
             };
-            hour.observe(&varied, MINUTE_NS);
+            observe(&mut hour, &varied, MINUTE_NS);
         }
         assert_eq!(hour.ciphers().len(), MAX_CIPHERS);
     }

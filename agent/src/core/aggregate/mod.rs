@@ -36,7 +36,7 @@ use agent_common::primitive;
 use ahash::AHashMap;
 use std::sync::Arc;
 
-use self::hour::Host;
+use self::hour::{Host, Notes};
 use self::keys::Keys;
 use self::labels::{EarlyData, VersionLabel, known_alert};
 use self::names::Names;
@@ -150,8 +150,9 @@ impl Aggregator {
             other: &mut self.other,
             now_ns,
         };
-        observe(target, common, handshake);
-        self.host.observe(handshake, now_ns);
+        let notes = Notes::of(handshake);
+        observe(target, common, handshake, notes);
+        self.host.observe(handshake, notes, now_ns);
         let returns = self.returns.entry(common.service).or_default();
         returns.observe(handshake, now_ns);
         self.keys.observe(common.service, handshake, now_ns);
@@ -234,7 +235,7 @@ fn estimate_primitives(
 }
 
 /// Enters one handshake into every family it belongs to.
-fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
+fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake, notes: Notes) {
     let version = VersionLabel::from(handshake.version);
     let result = handshake.outcome();
     let key = HandshakeKey {
@@ -247,7 +248,7 @@ fn observe(mut target: Target<'_>, common: Common, handshake: &Handshake) {
     let now_ns = target.now_ns;
     target
         .detailed(|set| &mut set.hours, common)
-        .observe(handshake, now_ns);
+        .observe(handshake, notes, now_ns);
 
     let key = DurationKey {
         common,

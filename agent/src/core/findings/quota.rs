@@ -1,5 +1,7 @@
 //! Rules about who offers to resume, and who is let.
 
+use std::collections::BTreeSet;
+
 use super::observed::{Name, grouped, is_one};
 use super::rule::{Rule, Severity};
 use super::{AT_FAULT, Draft, Limits, Observations, duration, percent, share};
@@ -40,20 +42,27 @@ pub(super) fn evaluate(observations: &Observations, limits: &Limits, drafts: &mu
         drafts.extend(low_quota(observations, name, &counted, limits));
     }
     let hours = grouped(servers(), |name| name.service.as_str(), |name| &name.hour);
-    for (service, counted) in hours {
+    let mut broken = BTreeSet::new();
+    for (service, counted) in &hours {
         let rules = [
-            never_accepted(&counted),
-            nothing_given(&counted),
-            few_offers(&counted),
-            many_tickets(&counted),
-            short_lifetime(observations, service, &counted),
+            never_accepted(counted),
+            nothing_given(counted),
+            few_offers(counted),
+            many_tickets(counted),
+            short_lifetime(observations, service, counted),
         ];
-        drafts.extend(
-            rules
-                .into_iter()
-                .flatten()
-                .map(|draft| draft.of_service(service)),
-        );
+        let found = rules.into_iter().flatten();
+        for draft in found.map(|draft| draft.of_service(service)) {
+            broken.insert((draft.rule, *service));
+            drafts.push(draft);
+        }
+    }
+    // One name of a service that is well otherwise: a setting in one block.
+    for ((service, name), counted) in grouped(servers(), ends, |name| &name.hour) {
+        let rules = [never_accepted(&counted), nothing_given(&counted)];
+        let found = rules.into_iter().flatten();
+        let found = found.filter(|draft| is_one(name) && !broken.contains(&(draft.rule, service)));
+        drafts.extend(found.map(|draft| draft.of_service(service).of_name(name)));
     }
     upstream(observations, drafts);
 }

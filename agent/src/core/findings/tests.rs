@@ -170,6 +170,18 @@ fn a_server_that_gives_nothing_differs_from_clients_that_do_not_ask() {
 }
 
 #[test]
+fn one_name_that_gives_nothing_is_found_in_a_service_that_is_well() {
+    let mut deaf = name(&[(Count::Full, 60), (Count::GaveNothing, 60)]);
+    deaf.server_name = "deaf.example".to_owned();
+    let drafts = evaluate(&of(vec![name(&WELL), deaf]), &Limits::default());
+    let [draft] = &drafts[..] else {
+        panic!("{drafts:#?}");
+    };
+    assert_eq!(draft.rule, Rule::NoResumptionOffered);
+    assert_eq!(draft.server_name.as_deref(), Some("deaf.example"));
+}
+
+#[test]
 fn what_is_in_the_clear_up_to_tls12_is_judged() {
     for (count, enough, rule) in [
         (Count::TlsOld, 20, Rule::VersionOld),
