@@ -131,7 +131,7 @@ pub struct ProbeArgs {
     pub connections: Option<u16>,
 
     /// Protocols to offer (ALPN), separated by commas; empty for none. Time to first byte is measured
-    /// where the server selects HTTP/1.1 or none [default: http/1.1, over QUIC h3]
+    /// where the server selects HTTP/1.1, HTTP/3 or none [default: http/1.1, over QUIC h3]
     #[arg(long, value_name = "LIST", env = "RESUMETRY_ALPN")]
     pub alpn: Option<String>,
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use resumetry_tests::agent::{Agent, Record, binary};
 use resumetry_tests::certs::Key;
-use resumetry_tests::foreign_server::s_server;
+use resumetry_tests::foreign_server::{s_server, trixie};
 use resumetry_tests::haproxy::{Bind, Haproxy};
 use resumetry_tests::nginx::{Nginx, Server, write_ticket_key};
 use resumetry_tests::process::Owned;
@@ -185,6 +185,25 @@ fn haproxy_session_ids_and_quic_are_told_as_they_are() {
         assert_eq!((code, &server["resumed"]), (0, &3.into()), "{report:#}");
         assert_eq!(report["transport"], "quic");
         assert_eq!(server["ticket"]["early_data"], early_data, "{report:#}");
+    }
+}
+
+#[test]
+fn time_to_first_byte_over_http3_is_told() {
+    let names = Names::new().unwrap();
+    let port = ports::free().unwrap();
+    let http3 = format!("listen 127.0.0.1:{port} quic reuseport; http3 on;");
+    let server = Server::new(port, "ssl", &names.served[..1]).with(http3);
+    let program = trixie("trixie-nginx", "usr/sbin/nginx").unwrap();
+    let _nginx = Nginx::start_command(program, 1, "", &[server]).unwrap();
+    let (report, code) = probe(&names, &[port], &["--quic", "--connections", "3"]);
+    let server = &report["addresses"][0];
+    assert_eq!((code, &server["resumed"]), (0, &3.into()), "{report:#}");
+    assert_eq!(server["next_protocol"], "h3", "{report:#}");
+    for kind in ["full", "resumed"] {
+        let of = |figure: &str| server[figure][kind]["median"].as_f64();
+        let (handshake, first_byte) = (of("handshake_seconds"), of("time_to_first_byte_seconds"));
+        assert!(handshake.unwrap() < first_byte.unwrap(), "{report:#}");
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::Path;
 
+use agent_common::user::clock_is_synchronised;
 use serde::Serialize;
 
 use super::cgroup::{self, Root};
@@ -51,6 +52,8 @@ pub struct Facts {
     pub confidential: bool,
     /// This process sees the process ids of the host.
     pub host_pids: bool,
+    /// As the kernel says; `None` where it does not.
+    pub clock_synchronised: Option<bool>,
     pub libraries: Vec<Library>,
     /// Processes whose maps could not be read.
     pub unreadable_processes: usize,
@@ -92,6 +95,7 @@ impl Facts {
             // PROC_PID_INIT_INO of include/linux/proc_ns.h is 0xEFFFFFFC.
             host_pids: fs::read_link("/proc/self/ns/pid")
                 .map_or(true, |link| link == Path::new("pid:[4026531836]")),
+            clock_synchronised: clock_is_synchronised(),
             libraries: scan.libraries.iter().map(Library::from).collect(),
             unreadable_processes: scan.unreadable,
         }
@@ -206,6 +210,7 @@ pub fn evaluate(facts: &Facts) -> Report {
         uprobes(facts),
         processes(facts),
         libssl(facts),
+        clock(facts),
     ];
     let missing = |id: &str| {
         checks
@@ -261,13 +266,13 @@ fn kernel(facts: &Facts) -> Check {
             "kernel",
             State::Limited,
             "its version cannot be read",
-            "mount /proc",
+            "mount it: mount -t proc proc /proc",
         ),
         Some(version) if version < MIN_KERNEL => not_ok(
             "kernel",
             State::Missing,
             format!("{release} is older than {}.{}", MIN_KERNEL.0, MIN_KERNEL.1),
-            "boot a newer kernel; it lacks the BPF ring buffer",
+            "boot a newer kernel (Debian: apt install linux-image-amd64); this one lacks the BPF ring buffer",
         ),
         Some(version) if version < NETNS_KERNEL => ok(
             "kernel",
@@ -277,6 +282,19 @@ fn kernel(facts: &Facts) -> Check {
             ),
         ),
         Some(_) => ok("kernel", release),
+    }
+}
+
+/// Ages of tickets are computed with it, here and at the servers.
+fn clock(facts: &Facts) -> Check {
+    match facts.clock_synchronised {
+        Some(false) => not_ok(
+            "clock",
+            State::Limited,
+            "the kernel says that it is not synchronised, which ages of tickets rest on",
+            "start a time service: timedatectl set-ntp true (with chrony, its `rtcsync` tells the kernel)",
+        ),
+        _ => ok("clock", "synchronised, as far as the kernel tells"),
     }
 }
 

@@ -5,6 +5,7 @@
 //! `report` shows them. Nothing here knows of the kernel half.
 
 mod client;
+mod http3;
 mod measure;
 mod quic;
 pub mod report;
@@ -56,7 +57,8 @@ struct Attempt {
     connect: Option<Duration>,
     /// From there to the end of the TLS handshake as the client sees it; of QUIC, from the first packet.
     handshake: Duration,
-    /// From the established connection to the first byte of the response, where one was asked for.
+    /// From the established connection (QUIC: from the first packet) to the first byte of the response,
+    /// where one was asked for.
     first_byte: Option<Duration>,
     facts: Facts,
     /// Of full handshakes.

@@ -1,4 +1,4 @@
-//! One connection over QUIC. What is asked for over it is another protocol's affair: there is no request.
+//! One connection over QUIC, and a request where HTTP/3 is spoken over it.
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 
 use super::client::Client;
 use super::session::Store;
-use super::{Attempt, AttemptError, Facts};
+use super::{Attempt, AttemptError, Facts, http3};
 
 /// How long tickets are waited for at least.
 const TICKETS: Duration = Duration::from_millis(500);
@@ -75,13 +75,24 @@ pub fn attempt(
             .map_err(|_| failed(format!("no answer within {} s", patience.as_secs_f64())))?
             .map_err(|error| failed(error.to_string()))?;
         let established = Instant::now();
+        let data = connection.handshake_data();
+        let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
+        let protocol = data
+            .and_then(|data| data.protocol)
+            .map(|name| String::from_utf8_lossy(&name).into_owned());
+        let asks = protocol.as_deref() == Some("h3") && !client.is_silent(address);
+        let asked = match asks {
+            true => http3::ask(connection.clone(), &client.host, patience).await,
+            false => None,
+        };
+        if asks && asked.is_none() {
+            client.note_silence(address);
+        }
         // They come a round trip later, of which the handshake takes one or two.
         let tickets = TICKETS.max(3 * (established - start));
         while store.count() == 0 && established.elapsed() < tickets {
             sleep(LOOK).await;
         }
-        let data = connection.handshake_data();
-        let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
         connection.close(VarInt::from_u32(0), b"");
         let certificate = client.verifier.take();
         Ok(Attempt {
@@ -89,13 +100,11 @@ pub fn attempt(
             resumed: certificate.is_none(),
             connect: None,
             handshake: established - start,
-            first_byte: None,
+            first_byte: asked.map(|asked| asked.answered - start),
             facts: Facts {
                 version: "1.3".to_owned(),
                 cipher: None,
-                protocol: data
-                    .and_then(|data| data.protocol)
-                    .map(|name| String::from_utf8_lossy(&name).into_owned()),
+                protocol,
             },
             certificate,
             given: store.take(),

@@ -50,6 +50,7 @@ fn good() -> Facts {
                 )))),
             },
         ],
+        clock_synchronised: Some(true),
         unreadable_processes: 0,
     }
 }
@@ -87,6 +88,7 @@ fn a_good_host_has_every_tap() {
         ✓ uprobes       offered by the kernel
         ✓ processes     all of this host can be read
         ✓ libssl        2 files in 13 processes
+        ✓ clock         synchronised, as far as the kernel tells
 
         Libraries
           /usr/lib/x86_64-linux-gnu/libssl.so.3  OpenSSL 3.0.19     inode 5103, 12 processes
@@ -110,6 +112,7 @@ fn every_missing_thing_has_a_way_out() {
         capabilities: Some(0),
         uprobes: false,
         libraries: Vec::new(),
+        clock_synchronised: Some(false),
         unreadable_processes: 40,
         ..good()
     };
@@ -121,7 +124,7 @@ fn every_missing_thing_has_a_way_out() {
     }
     expect![[r#"
         ✗ kernel        5.4.0-150-generic is older than 5.8
-                        → boot a newer kernel; it lacks the BPF ring buffer
+                        → boot a newer kernel (Debian: apt install linux-image-amd64); this one lacks the BPF ring buffer
         ✗ capabilities  lacking CAP_BPF (every tap), CAP_NET_ADMIN (wire and socket tap), CAP_PERFMON (library tap), CAP_SYS_PTRACE (libraries and names of other users' processes)
                         → run as root (sudo resumetry …), or: setcap cap_bpf,cap_net_admin,cap_perfmon,cap_sys_ptrace+ep /path/to/resumetry
         ✗ cgroup2       no cgroup2 file system is mounted on this host, and the wire tap attaches to its root
@@ -133,6 +136,8 @@ fn every_missing_thing_has_a_way_out() {
         ! processes     40 cannot be read, so their libraries are not known
                         → run as root, or with CAP_SYS_PTRACE; some sandboxes deny it even to root
         ✓ libssl        no process has it loaded now
+        ! clock         the kernel says that it is not synchronised, which ages of tickets rest on
+                        → start a time service: timedatectl set-ntp true (with chrony, its `rtcsync` tells the kernel)
 
         What will be seen
         ✗ No handshakes on the wire: the wire tap cannot work here.
