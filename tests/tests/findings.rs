@@ -256,7 +256,11 @@ fn agents_are_compared_and_what_to_do_is_told() {
     come_back(at_edge.port, &offer, &tickets, true).unwrap();
     come_back(at_sibling.port, &offer, &tickets, true).unwrap();
     come_back(at_origin.port, &offer, &tickets, false).unwrap();
-    // Clients go on to resume at the edge: the key is no old one.
+    // Clients go on to resume at the edge: the key is no old one. That is after the refusals by more than two
+    // agents' looks at the clock may differ.
+    let refused = Instant::now();
+    let pause = Duration::from_secs(1);
+    wait::until(pause * 2, || refused.elapsed() > pause);
     come_back(at_edge.port, &offer, &tickets, true).unwrap();
 
     // The origin knows nothing of the edge's key.
