@@ -116,12 +116,7 @@ fn http3_of_nginx_is_recorded_as_nginx_logged_it_and_with_reasons() {
     }
     // Another key in the same file: nobody holds that of the tickets any more.
     nginx::write_ticket_key(key).unwrap();
-    let old = nginx.workers().unwrap();
-    nginx.reload().unwrap();
-    assert!(wait::until(PATIENCE, || {
-        let workers = nginx.workers().unwrap();
-        !workers.is_empty() && workers.iter().all(|worker| !old.contains(worker))
-    }));
+    nginx.renew().unwrap();
     said.push((client.connect(true).unwrap(), Some("key_unknown")));
     said.push((client.connect(true).unwrap(), None));
 

@@ -70,15 +70,7 @@ impl Node {
     fn rotate(&self, write: &PathBuf, read: &PathBuf) {
         fs::copy(write, &self.write).unwrap();
         fs::copy(read, &self.read).unwrap();
-        let before = self.nginx.workers().unwrap();
-        let master = i32::try_from(self.nginx.pid()).unwrap();
-        let master = rustix::process::Pid::from_raw(master).unwrap();
-        rustix::process::kill_process(master, rustix::process::Signal::HUP).unwrap();
-        let reloaded = wait::until(Duration::from_secs(20), || {
-            let now = self.nginx.workers().unwrap();
-            !now.is_empty() && now.iter().all(|worker| !before.contains(worker))
-        });
-        assert!(reloaded, "nginx did not reload:\n{}", self.nginx.errors());
+        self.nginx.renew().unwrap();
     }
 
     /// A counter of this node by one of its labels.

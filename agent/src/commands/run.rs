@@ -77,10 +77,7 @@ pub fn run(config: &RunConfig) -> anyhow::Result<ExitCode> {
             .map(|label| (label.name.clone(), label.value.clone()))
             .collect(),
     );
-    let state = Arc::new(state.judging_by(Limits {
-        target: f64::from(config.quota_target) / 100.0,
-        key_age_seconds: config.key_max_age.as_secs_f64(),
-    }));
+    let state = Arc::new(state.judging_by(Limits::new(config.quota_target, config.key_max_age)));
     // Before anybody can ask.
     state.set_wall_offset(wall_offset_ns());
     state.set_now(monotonic_ns());
@@ -249,7 +246,8 @@ impl Consumer for Counts {
     fn tick(&mut self, health: &Health) {
         self.now_ns = health.now_ns;
         self.state.set_now(self.now_ns);
-        self.state.set_wall_offset(wall_offset_ns());
+        let offset = wall_offset_ns();
+        self.state.set_wall_offset(offset);
         if self.now_ns >= self.next_expiry_ns {
             self.next_expiry_ns = self.now_ns + EXPIRE_NS;
             self.state.expire(self.now_ns);
@@ -299,7 +297,6 @@ impl Consumer for Counts {
         if let Some(pods) = &self.pods {
             state.set_pods(pods.len(), pods.failures());
         }
-        let offset = wall_offset_ns();
         for (probe, last_ns) in [
             ("wire", health.last_wire_ns),
             ("library", health.last_library_ns),

@@ -43,10 +43,7 @@ pub fn top(config: &TopConfig, messages: &Messages) -> anyhow::Result<ExitCode> 
     let labels = config.capture.labels.iter();
     let labels = labels.map(|label| (label.name.clone(), label.value.clone()));
     let state = State::new(AggregateConfig::default(), labels.collect());
-    let state = Arc::new(state.judging_by(Limits {
-        target: f64::from(config.quota_target) / 100.0,
-        key_age_seconds: config.key_max_age.as_secs_f64(),
-    }));
+    let state = Arc::new(state.judging_by(Limits::new(config.quota_target, config.key_max_age)));
     let capture = Capture::start(&config.capture, reporter(Arc::clone(&state)))?;
     let taps: Vec<&str> = capture.taps.iter().map(|tap| tap.as_str()).collect();
     state.set_readiness(Readiness::Ready);

@@ -7,7 +7,7 @@
 //! is left is due to the handshake. The plain difference of means is kept beside it, to show what
 //! it would mislead to.
 
-use super::record::{Handshake, Outcome};
+use super::record::Handshake;
 
 /// Estimates are of the last one to two of these, nanoseconds.
 const PERIOD_NS: u64 = 300_000_000_000;
@@ -98,10 +98,8 @@ pub struct Costs {
 impl Costs {
     /// Learns from a handshake that came to its end.
     pub fn learn(&mut self, handshake: &Handshake, now_ns: u64) {
-        let kind = match handshake.outcome() {
-            Outcome::Full => 0,
-            Outcome::Resumed => 1,
-            Outcome::Failed => return,
+        let Some(kind) = handshake.outcome().place() else {
+            return;
         };
         self.advance(now_ns);
         if let Some(cpu_ns) = handshake.plain_cpu_ns() {

@@ -62,8 +62,8 @@ struct Expected {
 /// What the quota of a service would be with tickets that live `seconds`.
 pub fn predict(returns: &Returns, seconds: f64) -> Lifetime {
     let today = returns.lifetime_ns.map(|ns| ns as f64 / 1e9);
-    let count = |kind: &Kind| (kind.full + kind.resumed) as f64;
-    let small = (count(&returns.tls12) + count(&returns.tls13)) * SMALL;
+    let completed = returns.tls12.completed() + returns.tls13.completed();
+    let small = completed as f64 * SMALL;
     let parts = [
         expected(
             &returns.tls12,
@@ -120,10 +120,10 @@ fn expected(
     seconds: f64,
     most: f64,
 ) -> Option<Expected> {
-    let completed = (kind.full + kind.resumed) as f64;
-    if kind.full + kind.resumed == 0 {
+    if kind.completed() == 0 {
         return Some(Expected::default());
     }
+    let completed = kind.completed() as f64;
     let known = kind.accepted.count();
     let is_longer = today.is_none_or(|today| seconds > today);
     if known < MIN_RETURNS {

@@ -77,6 +77,15 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// Place of a completed handshake in a pair of full and resumed ones; `None` of one that failed.
+    pub const fn place(self) -> Option<usize> {
+        match self {
+            Self::Full => Some(0),
+            Self::Resumed => Some(1),
+            Self::Failed => None,
+        }
+    }
+
     /// The label `result`.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -131,6 +140,16 @@ pub enum RejectReason {
 }
 
 impl RejectReason {
+    pub const ALL: [Self; 7] = [
+        Self::KeyUnknown,
+        Self::TicketCorrupt,
+        Self::Expired,
+        Self::ParametersChanged,
+        Self::CacheMiss,
+        Self::NotSupported,
+        Self::Unknown,
+    ];
+
     /// `resumption.reject_reason`.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -17,7 +17,7 @@ use crate::core::aggregate::{
 };
 use crate::core::findings::{self, Cost, Name, Observations, Return, Standing, TicketKey};
 use crate::core::lifetimes;
-use crate::core::record::{Outcome, Role, Transport};
+use crate::core::record::{Role, Transport};
 use crate::core::view::Finding;
 
 /// Newest minutes that a quota is judged by.
@@ -213,10 +213,8 @@ fn costs(gaps: &[GapSample], cpu: &[Sample<DurationKey, Histogram>]) -> Vec<Cost
     }
     let mut measured: BTreeMap<(&str, bool), BTreeMap<VersionLabel, Cpu>> = BTreeMap::new();
     for sample in cpu {
-        let kind = match sample.key.result {
-            Outcome::Full => 0,
-            Outcome::Resumed => 1,
-            Outcome::Failed => continue,
+        let Some(kind) = sample.key.result.place() else {
+            continue;
         };
         let key = (
             sample.service.name.as_str(),

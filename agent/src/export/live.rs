@@ -1,6 +1,6 @@
 //! Records as they happen, for those who look on.
 //!
-//! Nobody looks most of the time, and then a record costs a look at a number. However many come, few are
+//! Nobody looks most of the time, and then a record costs a look whether somebody does. However many come, few are
 //! passed on, since a person cannot read more, and a slow reader loses the oldest.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -18,17 +18,6 @@ use crate::core::view::{
     LifetimesOfService, Name, NameRow, Names, Overview, Pair, Part, Point, Reason, Spared,
 };
 
-/// Every reason why an offer is refused.
-const REASONS: [RejectReason; 7] = [
-    RejectReason::KeyUnknown,
-    RejectReason::TicketCorrupt,
-    RejectReason::Expired,
-    RejectReason::ParametersChanged,
-    RejectReason::CacheMiss,
-    RejectReason::NotSupported,
-    RejectReason::Unknown,
-];
-
 impl State {
     /// The host as a whole.
     pub fn overview(&self) -> Overview {
@@ -198,8 +187,8 @@ impl State {
     fn finding_counts(&self) -> FindingCounts {
         let findings = lock(&self.findings);
         let of = |severity: &str| {
-            let same = |finding: &&_| has_severity(finding, severity);
-            findings.found.iter().filter(same).count() as u64
+            let found = findings.found.iter();
+            found.filter(|finding| finding.severity == severity).count() as u64
         };
         FindingCounts {
             error: of("error"),
@@ -214,12 +203,11 @@ impl State {
         let returns = lock(&self.aggregator).returns();
         let services = returns.into_iter().map(|(service, returns)| {
             let of = |lifetime| lifetimes::predict(&returns, lifetime);
-            let completed = |kind: &crate::core::aggregate::returns::Kind| kind.full + kind.resumed;
             LifetimesOfService {
                 service: service.name.clone(),
                 lifetime_seconds: returns.lifetime_ns.map(|ns| ns as f64 / 1e9),
                 returns: lifetimes::known_returns(&returns),
-                completed: completed(&returns.tls12) + completed(&returns.tls13),
+                completed: returns.tls12.completed() + returns.tls13.completed(),
                 points: lifetimes::to_tell(returns.lifetime_ns)
                     .into_iter()
                     .map(of)
@@ -244,10 +232,6 @@ impl State {
         health.resident_bytes = Process::read().resident_bytes;
         health
     }
-}
-
-fn has_severity(finding: &crate::core::view::Finding, severity: &str) -> bool {
-    finding.severity == severity
 }
 
 /// Now, and how to tell it.
@@ -305,7 +289,7 @@ fn reasons(counted: &Counted) -> Vec<Reason> {
     let never = counted
         .completed()
         .saturating_sub(counted.get(Count::Offered));
-    let refused = REASONS
+    let refused = RejectReason::ALL
         .iter()
         .map(|&reason| (reason.as_str(), counted.get(of_reason(reason))));
     let mut reasons: Vec<Reason> = refused
@@ -432,10 +416,8 @@ impl Medians {
     ) {
         for (what, samples) in [first_bytes, cpu].into_iter().enumerate() {
             for sample in samples {
-                let kind = match sample.key.result {
-                    Outcome::Full => 0,
-                    Outcome::Resumed => 1,
-                    Outcome::Failed => continue,
+                let Some(kind) = sample.key.result.place() else {
+                    continue;
                 };
                 let key = (Arc::clone(&sample.server_name), sample.key.common.role);
                 self.0.entry(key).or_default()[what][kind].add(&sample.value.native);

@@ -5,6 +5,7 @@ use std::fmt::{self, Write as _};
 use serde::Serialize;
 
 use crate::config::values::Advice as Wanted;
+use crate::core::findings::{duration, percent};
 use crate::core::view::{Advice, Effect, Finding, Findings, LifetimesOfService};
 
 /// A finding, and who told of it.
@@ -178,7 +179,7 @@ impl Report {
         writeln!(out, "  {}", printable(&finding.evidence))?;
         let since = self.now_seconds - finding.since_timestamp_seconds;
         if since >= 1.0 {
-            writeln!(out, "  standing for {}", span(since))?;
+            writeln!(out, "  standing for {}", duration(since, 1))?;
         }
         write_effect(out, finding.effect)?;
         for advice in finding
@@ -243,10 +244,10 @@ fn write_lifetime(out: &mut String, service: &LifetimesOfService) -> fmt::Result
         out,
         "{}: tickets that live {}",
         printable(&service.service),
-        span(asked.lifetime_seconds)
+        duration(asked.lifetime_seconds, 1)
     )?;
     if let Some(today) = service.lifetime_seconds {
-        write!(out, " (today {})", span(today))?;
+        write!(out, " (today {})", duration(today, 1))?;
     }
     match (asked.quota, asked.low, asked.high) {
         (Some(quota), Some(low), Some(high)) => write!(
@@ -270,22 +271,8 @@ fn write_lifetime(out: &mut String, service: &LifetimesOfService) -> fmt::Result
         " ({} returns of known age).\n  A stolen key would expose what was recorded while it was in use, and \
          for {} more.",
         service.returns,
-        span(asked.lifetime_seconds)
+        duration(asked.lifetime_seconds, 1)
     )
-}
-
-/// Cut, so that 100 % is all.
-fn percent(ratio: f64) -> String {
-    format!("{:.1} %", (ratio * 1_000.0 + 1e-9).floor() / 10.0)
-}
-
-fn span(seconds: f64) -> String {
-    match seconds {
-        s if s >= 172_800.0 => format!("{:.1} days", s / 86_400.0),
-        s if s >= 7_200.0 => format!("{:.1} h", s / 3_600.0),
-        s if s >= 120.0 => format!("{:.0} min", s / 60.0),
-        s => format!("{s:.0} s"),
-    }
 }
 
 /// Names of services come from this host, and still may hold what a terminal obeys.

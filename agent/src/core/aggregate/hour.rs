@@ -350,11 +350,7 @@ impl Hour {
 
     /// All of the hour.
     pub fn sum(&self, now_ns: u64) -> Counted {
-        let mut sum = Counted::default();
-        self.minutes
-            .last(now_ns)
-            .for_each(|(_, counted)| sum.add(counted));
-        sum
+        self.newest(now_ns, MINUTES as u64)
     }
 
     /// The newest minutes, so many of them.
@@ -397,10 +393,8 @@ impl HostHour {
     fn observe(&mut self, handshake: &Handshake, notes: Notes, now_ns: u64) {
         let minute = self.0.at(now_ns);
         minute.counted.observe(notes);
-        let kind = match handshake.outcome() {
-            Outcome::Full => 0,
-            Outcome::Resumed => 1,
-            Outcome::Failed => return,
+        let Some(kind) = handshake.outcome().place() else {
+            return;
         };
         if let Some(first_byte_ns) = handshake.time_to_first_byte_ns {
             minute.first_byte[kind].observe(first_byte_ns);

@@ -36,6 +36,10 @@ pub struct Returns {
 const HALF_LIFE_NS: u64 = 86_400_000_000_000;
 
 impl Kind {
+    pub fn completed(&self) -> u64 {
+        self.full + self.resumed
+    }
+
     fn halve(&mut self) {
         for count in [
             &mut self.full,

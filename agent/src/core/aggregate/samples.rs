@@ -118,6 +118,17 @@ impl Aggregator {
         family: fn(&SeriesSet) -> &Family<K, V>,
         samples: &mut Vec<Sample<K, V>>,
     ) {
+        self.collect(names, family, V::clone, samples);
+    }
+
+    /// The same with what `of` makes of each value.
+    fn collect<K: Labels + Copy + Ord, V: Default, T>(
+        &self,
+        names: &[Arc<str>],
+        family: fn(&SeriesSet) -> &Family<K, V>,
+        of: impl Fn(&V) -> T,
+        samples: &mut Vec<Sample<K, T>>,
+    ) {
         for name in names {
             let Some(set) = self.set(name) else {
                 continue;
@@ -126,7 +137,7 @@ impl Aggregator {
                 server_name: Arc::clone(name),
                 service: Arc::clone(self.services.get(key.common().service)),
                 key,
-                value: value.clone(),
+                value: of(value),
             }));
         }
     }
@@ -163,15 +174,7 @@ impl Aggregator {
     /// others: hours are large, and are not copied.
     pub fn hours<T>(&self, of: impl Fn(&Hour) -> T) -> Vec<Sample<Common, T>> {
         let mut samples = Vec::new();
-        for name in self.names() {
-            let hours = self.set(&name).into_iter().flat_map(|set| set.hours.iter());
-            samples.extend(hours.map(|(key, hour)| Sample {
-                server_name: Arc::clone(&name),
-                service: Arc::clone(self.services.get(key.service)),
-                key,
-                value: of(hour),
-            }));
-        }
+        self.collect(&self.names(), |set| &set.hours, of, &mut samples);
         samples
     }
 

@@ -49,8 +49,8 @@ fn not_rotated(key: &TicketKey, limits: &Limits) -> Option<Draft> {
         "Key {} has been issuing tickets for at least {}; {} is the limit. Whoever gets it can read all \
          of these sessions.",
         key.key,
-        duration(age),
-        duration(limits.key_age_seconds)
+        duration(age, 0),
+        duration(limits.key_age_seconds, 0)
     );
     let draft = Draft::new(Rule::KeyNotRotated, Severity::Warning, evidence);
     Some(draft.with("age_seconds", age))
@@ -105,7 +105,7 @@ fn refused_early(keys: &[&TicketKey], watched: f64) -> Option<Draft> {
             format!(
                 "{} keys began to issue within the {} that a ticket lives; {tickets}.",
                 begun.len(),
-                duration(lifetime)
+                duration(lifetime, 0)
             ),
         ),
         _ => (Rule::KeyRetiredEarly, format!("{tickets}.")),

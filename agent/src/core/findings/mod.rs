@@ -16,6 +16,8 @@ pub use fleet::compare;
 pub use observed::{Cost, Name, Observations, Return, TicketKey};
 pub use standing::{Standing, finding};
 
+use std::time::Duration;
+
 use super::aggregate::hour::Count;
 use super::view::Effect;
 use rule::{Rule, Severity};
@@ -27,6 +29,16 @@ pub struct Limits {
     pub target: f64,
     /// How long a key may issue tickets, seconds.
     pub key_age_seconds: f64,
+}
+
+impl Limits {
+    /// A target in per cent, and the longest use of a key.
+    pub fn new(target_percent: u8, key_age: Duration) -> Self {
+        Self {
+            target: f64::from(target_percent) / 100.0,
+            key_age_seconds: key_age.as_secs_f64(),
+        }
+    }
 }
 
 impl Default for Limits {
@@ -138,15 +150,15 @@ fn share(part: u64, whole: u64) -> f64 {
 }
 
 /// For people: cut, so that 100 % is all.
-fn percent(ratio: f64) -> String {
+pub(crate) fn percent(ratio: f64) -> String {
     format!("{:.1} %", (ratio * 1_000.0 + 1e-9).floor() / 10.0)
 }
 
-/// For people: `3 h`, `2 min`, `15 s`.
-fn duration(seconds: f64) -> String {
+/// For people: `3 h`, `2 min`, `15 s`; days and hours with so many decimals.
+pub(crate) fn duration(seconds: f64, decimals: usize) -> String {
     match seconds {
-        s if s >= 2.0 * 86_400.0 => format!("{:.0} days", s / 86_400.0),
-        s if s >= 2.0 * 3_600.0 => format!("{:.0} h", s / 3_600.0),
+        s if s >= 2.0 * 86_400.0 => format!("{:.decimals$} days", s / 86_400.0),
+        s if s >= 2.0 * 3_600.0 => format!("{:.decimals$} h", s / 3_600.0),
         s if s >= 120.0 => format!("{:.0} min", s / 60.0),
         s => format!("{s:.0} s"),
     }

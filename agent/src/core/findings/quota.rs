@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use super::observed::{Name, grouped, is_one};
 use super::rule::{Rule, Severity};
 use super::{AT_FAULT, Draft, Limits, Observations, duration, percent, share};
-use crate::core::aggregate::hour::{Count, Counted};
+use crate::core::aggregate::hour::{Count, Counted, of_reason};
+use crate::core::record::RejectReason;
 use crate::core::view::Effect;
 
 /// Completed handshakes below which a quota says nothing.
@@ -95,11 +96,9 @@ fn low_quota(
         true => Severity::Error,
         false => Severity::Warning,
     };
-    let mut causes: Vec<(u64, &str)> = REASONS
-        .iter()
-        .map(|&reason| (counted.get(reason), reason.as_str()))
-        .chain([(completed.saturating_sub(offered), "never_offered")])
-        .filter(|(count, _)| *count > 0)
+    let never = (completed.saturating_sub(offered), "never_offered");
+    let mut causes: Vec<(u64, &str)> = refusals(counted)
+        .chain((never.0 > 0).then_some(never))
         .collect();
     causes.sort_unstable_by(|a, b| b.cmp(a));
     let causes: Vec<String> = causes
@@ -137,15 +136,13 @@ fn low_quota(
     })
 }
 
-const REASONS: [Count; 7] = [
-    Count::KeyUnknown,
-    Count::TicketCorrupt,
-    Count::Expired,
-    Count::ParametersChanged,
-    Count::CacheMiss,
-    Count::NotSupported,
-    Count::Unknown,
-];
+/// Refusals by their reasons, where there are any.
+fn refusals(counted: &Counted) -> impl Iterator<Item = (u64, &'static str)> {
+    RejectReason::ALL
+        .into_iter()
+        .map(|reason| (counted.get(of_reason(reason)), reason.as_str()))
+        .filter(|(count, _)| *count > 0)
+}
 
 /// Handshakes that would have resumed at this quota, and did not.
 fn missing(counted: &Counted, quota: f64) -> f64 {
@@ -207,11 +204,7 @@ fn never_accepted(counted: &Counted) -> Option<Draft> {
 
 /// `12 key_unknown, 3 unknown`.
 fn reasons(counted: &Counted) -> String {
-    let given = REASONS
-        .iter()
-        .map(|&reason| (counted.get(reason), reason.as_str()))
-        .filter(|(count, _)| *count > 0)
-        .map(|(count, reason)| format!("{count} {reason}"));
+    let given = refusals(counted).map(|(count, reason)| format!("{count} {reason}"));
     let given: Vec<String> = given.collect();
     match given.is_empty() {
         true => "the reasons are not known".to_owned(),
@@ -286,7 +279,7 @@ fn short_lifetime(observations: &Observations, service: &str, counted: &Counted)
         percent(ratio)
     );
     if let Some(lifetime) = lifetime {
-        evidence += &format!(": tickets live {}", duration(lifetime));
+        evidence += &format!(": tickets live {}", duration(lifetime, 0));
     }
     let gain = returns.and_then(|returns| Some((returns.quota?, returns.quota_at_double?)));
     if let Some((today, double)) = gain {
